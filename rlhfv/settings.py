@@ -51,6 +51,8 @@ def settings_from_arguments(arguments: argparse.Namespace) -> Settings:
         adapters=tuple(arguments.adapter),
         host=getattr(arguments, "host", "127.0.0.1"),
         port=getattr(arguments, "port", 7860),
+        # A Space is public: there nobody sees the pairs and runs of others.
+        single_user="SPACE_ID" not in os.environ,
         open_browser=getattr(arguments, "open_browser", False),
     )
 

@@ -1,0 +1,119 @@
+"""The pictures of the README: `make screenshots`. Starts the app on an empty folder and walks through it in Chromium.
+
+benchmarks/pictures/chat.png, correct.png, train.png   light, 1440 × 900
+benchmarks/pictures/correct_dark.png, correct_phone.png
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from rlhfv.models.demo.world import DemoWorld  # noqa: E402
+from rlhfv.services import build_services, local_actor  # noqa: E402
+from rlhfv.settings import Settings  # noqa: E402
+from tests.apps import free_port, start_app, wait_until_ready  # noqa: E402
+from tests.browser.conftest import QUIET, find_chromium  # noqa: E402
+
+PICTURES = ROOT / "benchmarks" / "pictures"
+DESKTOP = {"width": 1440, "height": 900}
+PHONE = {"width": 390, "height": 844}
+
+
+def find_telling_scene() -> Path:
+    """A drawn scene on which the baseline invents something that the shipped adapter leaves out, as a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        services, world, actor = build_services(Settings(data_dir=Path(folder))), DemoWorld(), local_actor()
+        voices = services.host.voices(actor)
+        model = services.host.model_for(actor, *(voice.id for voice in voices))
+        from rlhfv.corrections.conversation import Prompt, Sampling
+
+        for first in range(0, 400, 40):
+            drawn = [world.draw("validation", seed) for seed in range(first, first + 40)]
+            prompts = [Prompt(world.questions[0], (services.chat.add_image(actor, data).name,)) for data, _ in drawn]
+            said = [
+                model.answer_many(prompts, voice.id or None, Sampling(), services.chat.shelf.path)
+                for voice in voices[:2]
+            ]
+            for (data, source), baseline, aligned in zip(drawn, *said, strict=True):
+                before, after = world.measure([(source, baseline), (source, aligned)])
+                if before.invented and not after.invented and after.recalled == after.there >= 5:
+                    path = Path(tempfile.mkdtemp()) / "scene.png"
+                    path.write_bytes(data)
+                    return path
+    raise SystemExit("No scene of 400 shows the difference: is the shipped adapter in place?")
+
+
+def main() -> None:
+    PICTURES.mkdir(exist_ok=True)
+    scene = find_telling_scene()
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        port = free_port()
+        process = start_app(Path(folder) / "data", port)
+        try:
+            wait_until_ready(port, process)
+            chromium = playwright.chromium.launch(
+                executable_path=find_chromium(playwright.chromium.executable_path), args=list(QUIET)
+            )
+            context = chromium.new_context(viewport=DESKTOP)
+            walk(context.new_page(), f"http://127.0.0.1:{port}/", scene)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def walk(page, address: str, scene: Path) -> None:
+    page.goto(f"{address}?__theme=light")
+    page.locator("#chat-picture input[type=file]").first.set_input_files(scene)
+    page.locator("#chat-picture img").first.wait_for()
+    page.locator("#question textarea").fill("Describe this image in detail.")
+    page.locator("#question textarea").press("Enter")
+    correct = page.get_by_role("button", name="Correct the left answer")
+    correct.wait_for(timeout=120_000)
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(800)
+    page.screenshot(path=PICTURES / "chat.png")
+
+    correct.click()
+    text = page.locator("#editor [contenteditable=true]")
+    text.wait_for()
+    text.focus()
+    page.keyboard.press("Control+End")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Control+Shift+ArrowLeft")
+    page.keyboard.type("middle")
+    page.keyboard.press("Enter")
+    page.locator("#editor ins").wait_for()
+    for _ in range(6):
+        page.keyboard.press("Control+ArrowLeft")
+    page.keyboard.press("Control+Shift+ArrowRight")
+    page.keyboard.type("two")
+    page.wait_for_timeout(800)
+    page.screenshot(path=PICTURES / "correct.png")
+    page.keyboard.press("Escape")
+    for name, theme, size in (("correct_dark", "dark", DESKTOP), ("correct_phone", "dark", PHONE)):
+        page.set_viewport_size(size)
+        page.goto(f"{address}?tab=correct&__theme={theme}")
+        page.locator("#editor ins").first.wait_for()
+        page.wait_for_timeout(800)
+        page.screenshot(path=PICTURES / f"{name}.png")
+
+    page.set_viewport_size(DESKTOP)
+    page.goto(f"{address}?tab=train&__theme=light")
+    page.locator("#oracle-count input").fill("200")
+    page.locator("#add-oracle").click()
+    page.get_by_text("oracle pairs added").wait_for(timeout=300_000)
+    page.locator("#start-run").click()
+    page.locator("#run-heading").get_by_role("button", name="Chat with it").wait_for(timeout=600_000)
+    page.wait_for_timeout(1500)
+    page.screenshot(path=PICTURES / "train.png")
+
+
+if __name__ == "__main__":
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    main()

@@ -1,0 +1,7 @@
+"""`python -m rlhfv`."""
+
+import sys
+
+from rlhfv.cli import main
+
+sys.exit(main())

@@ -1,0 +1,261 @@
+"""Pairs out of the studio and into it: a folder of JSONL with images, and a `datasets` folder."""
+
+import os
+import secrets
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhfv.corrections.images import MAX_BYTES, ImageShelf
+from rlhfv.corrections.pairs import (
+    IMAGES_FOLDER,
+    PAIRS_FILE,
+    PreferencePair,
+    dump_row,
+    pairs_file,
+    parse_lines,
+    read_lines,
+)
+from rlhfv.errors import InvalidData, NotFound, StudioError
+
+MAX_JSONL_BYTES = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class RowProblem:
+    """A row that was not taken: its number in the file, from 1, and the three parts of the reason."""
+
+    row: int
+    what: str
+    why: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """The valid pairs of a file, and what is wrong with each other row."""
+
+    pairs: tuple[PreferencePair, ...]
+    problems: tuple[RowProblem, ...]
+
+
+def export_pairs(pairs: Iterable[PreferencePair], folder: str | Path, image_path: Callable[[str], Path]) -> int:
+    """Writes `pairs.jsonl` and `images/` into the folder, made if need be; returns the number of pairs.
+
+    The same pairs give the same bytes. `pairs.jsonl` appears complete or not at all.
+    """
+    folder = Path(folder)
+    (folder / IMAGES_FOLDER).mkdir(parents=True, exist_ok=True)
+    temporary, count = folder / f".{PAIRS_FILE}", 0
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for pair in pairs:
+            for name in pair.prompt.all_images:
+                target = folder / IMAGES_FOLDER / name
+                if not target.exists():
+                    shutil.copyfile(image_path(name), target)
+            file.write(dump_row(pair.to_row()) + "\n")
+            count += 1
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, folder / PAIRS_FILE)
+    return count
+
+
+def import_pairs(path: str | Path, shelf: ImageShelf) -> ImportReport:
+    """Reads an export, or a file made elsewhere, row by row: good rows become pairs, bad rows are told with a reason.
+
+    `path` is a JSONL file with `images/` beside it, a folder or a zip file of both. Images are cleaned and put on the
+    shelf; the pairs name them as they are there.
+
+    Raises:
+        InvalidData: the file cannot be read at all.
+    """
+    pairs: dict[str, PreferencePair] = {}
+    problems: list[RowProblem] = []
+    with _open_source(Path(path)) as (lines, read_image):
+        names: dict[str, str] = {}
+
+        def take_in(name: str) -> str:
+            if name not in names:
+                names[name] = _take_in(name, read_image, shelf)
+            return names[name]
+
+        for number, row in parse_lines(lines):
+            try:
+                if isinstance(row, StudioError):
+                    raise row
+                pair = PreferencePair.from_row(_with_stored_images(row, take_in))
+                if pair.id in pairs:
+                    raise InvalidData(
+                        f"The id {pair.id} stands for an earlier row already.",
+                        "An id names one pair.",
+                        "Remove the row, or give it an id of its own.",
+                    )
+                pairs[pair.id] = pair
+            except StudioError as error:
+                problems.append(RowProblem(number, error.what, error.why, error.fix))
+    return ImportReport(tuple(pairs.values()), tuple(problems))
+
+
+def _with_stored_images(row: object, take_in: Callable[[str], str]) -> object:
+    """The row with its images named as on the shelf; what is no list of names is left for the validation to tell."""
+    if not isinstance(row, dict):
+        return row
+    stored = dict(row)
+    if isinstance(row.get("images"), list):
+        stored["images"] = [take_in(name) if isinstance(name, str) else name for name in row["images"]]
+    if isinstance(row.get("history"), list):
+        stored["history"] = [_with_stored_images(turn, take_in) for turn in row["history"]]
+    return stored
+
+
+def _take_in(name: str, read_image: Callable[[str], bytes | None], shelf: ImageShelf) -> str:
+    plain = name.removeprefix(f"{IMAGES_FOLDER}/")
+    if not plain or plain.startswith(".") or any(mark in plain for mark in "/\\\0:"):
+        raise InvalidData(
+            f"The image is named {name!r:.80}.",
+            f"Images lie in the folder '{IMAGES_FOLDER}' beside the file, under a plain name.",
+            "Put the image there and give its name.",
+        )
+    data = read_image(plain)
+    if data is not None:
+        return shelf.intake(data).name
+    try:
+        return shelf.path(plain).name
+    except NotFound:
+        raise InvalidData(
+            f"The image {plain!r:.80} is missing.",
+            f"It is neither in the folder '{IMAGES_FOLDER}' nor among the images stored here.",
+            "Put it there and import again.",
+        ) from None
+
+
+@contextmanager
+def _open_source(path: Path) -> Iterator[tuple[Iterable[bytes], Callable[[str], bytes | None]]]:
+    """The lines of the pairs, and a function from an image's plain name to its bytes (None: no such image)."""
+    if not zipfile.is_zipfile(path):
+        file = pairs_file(path)
+        lines = read_lines(file)
+
+        def read_file(name: str) -> bytes | None:
+            image = file.parent / IMAGES_FOLDER / name
+            if not image.is_file():
+                return None
+            with image.open("rb") as opened:
+                return opened.read(MAX_BYTES + 1)
+
+        yield lines, read_file
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        found = min((name for name in entries if Path(name).name == PAIRS_FILE), key=len, default=None)
+        if found is None or entries[found].file_size > MAX_JSONL_BYTES:
+            raise InvalidData(
+                f"{path.name} holds no {PAIRS_FILE}." if found is None else f"{PAIRS_FILE} is too large.",
+                f"An export holds {PAIRS_FILE} (up to {MAX_JSONL_BYTES // 2**20} MB) and a folder '{IMAGES_FOLDER}'.",
+                "Choose another file, or split it.",
+            )
+        base = found.removesuffix(PAIRS_FILE)
+
+        def read_member(name: str) -> bytes | None:
+            entry = entries.get(f"{base}{IMAGES_FOLDER}/{name}")
+            if entry is None:
+                return None
+            with archive.open(entry) as opened:
+                return opened.read(MAX_BYTES + 1)
+
+        try:
+            yield archive.read(found).split(b"\n"), read_member
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
+            raise InvalidData(
+                f"{path.name} could not be unpacked.", f"{error}.", "Pack it again, without a password."
+            ) from error
+
+
+def export_datasets(pairs: Iterable[PreferencePair], folder: str | Path, image_path: Callable[[str], Path]) -> Path:
+    """Writes a folder for `datasets.load_from_disk`, with the images inside; returns it.
+
+    `images`, `prompt`, `chosen` and `rejected` (message lists) are what TRL's preference trainers read. `segments`
+    names each corrected span on both sides in code points of the answers, with the text it covers. Raises InvalidData
+    when there is no pair.
+    """
+    from datasets import Dataset, Features, Image, List, Value
+
+    text, number = Value("string"), Value("int32")
+    messages = List({"role": text, "content": text})
+    span = {
+        f"{side}_{part}": text if part == "text" else number
+        for side in ("rejected", "chosen")
+        for part in ("start", "end", "text")
+    }
+    features = Features(
+        {
+            "id": text,
+            "revision": number,
+            "images": List(Image()),
+            "image_names": List(text),
+            "prompt": messages,
+            "chosen": messages,
+            "rejected": messages,
+            "segments": List({"op": text, "kind": text} | span),
+            "outcome": text,
+            "provenance": text,
+        }
+    )
+    folder = Path(folder)
+    rows = list(pairs)
+    if not rows:
+        raise InvalidData("There is no pair to export.", "A dataset has at least one row.", "Choose other pairs.")
+    with tempfile.TemporaryDirectory() as cache:
+        dataset = Dataset.from_generator(
+            lambda: (_datasets_row(pair, image_path) for pair in rows),
+            features=features,
+            cache_dir=cache,
+            fingerprint=secrets.token_hex(8),
+        )
+        dataset.save_to_disk(folder)
+        del dataset
+    return folder
+
+
+def _datasets_row(pair: PreferencePair, image_path: Callable[[str], Path]) -> dict:
+    turns = [
+        message
+        for turn in pair.prompt.history
+        for message in ({"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.answer})
+    ]
+    names = pair.prompt.all_images
+    return {
+        "id": pair.id,
+        "revision": pair.revision,
+        "images": [{"bytes": image_path(name).read_bytes(), "path": name} for name in names],
+        "image_names": list(names),
+        "prompt": [*turns, {"role": "user", "content": pair.prompt.question}],
+        "chosen": [{"role": "assistant", "content": pair.chosen}],
+        "rejected": [{"role": "assistant", "content": pair.rejected}],
+        "segments": _segment_rows(pair),
+        "outcome": pair.outcome,
+        "provenance": dump_row(pair.provenance.to_row()),
+    }
+
+
+def _segment_rows(pair: PreferencePair) -> list[dict]:
+    answer, rows = pair.corrected_answer, []
+    for edit, old, new in zip(answer.edits, answer.original_segments, answer.corrected_segments, strict=True):
+        rows.append(
+            {
+                "op": "insert" if edit.start == edit.end else "replace" if edit.replacement else "delete",
+                "kind": edit.kind,
+                "rejected_start": old.start,
+                "rejected_end": old.end,
+                "rejected_text": pair.rejected[old.start : old.end],
+                "chosen_start": new.start,
+                "chosen_end": new.end,
+                "chosen_text": pair.chosen[new.start : new.end],
+            }
+        )
+    return rows

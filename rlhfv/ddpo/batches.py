@@ -1,0 +1,280 @@
+"""How a pair becomes tokens and weights, and pairs a batch.
+
+A sequence is: prompt tokens as the model saw them when it answered (history, images, question through the chat
+template), then the answer's tokens, then its end token. The longest pair decides whether it fits; nothing is ever cut.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from rlhfv.corrections.conversation import Prompt
+from rlhfv.corrections.edits import CorrectedAnswer
+from rlhfv.corrections.pairs import PreferencePair
+from rlhfv.ddpo.config import TrainingConfig
+from rlhfv.ddpo.scoring import Sites
+from rlhfv.ddpo.weights import weigh_diff, weigh_edits
+from rlhfv.errors import GenerationFailed, InvalidData, InvalidImage
+from rlhfv.models.prompts import chat_messages, control_tokens, encode_prompt, plain_text, render_prompt
+
+
+class Unusable(Exception):
+    """A pair that cannot be trained on; the text is the reason, told to the person who asked for the run."""
+
+
+@dataclass
+class EncodedPair:
+    """A pair as tokens. `prompt` has every image expanded to its placeholder tokens; `token_types` are further
+    per-token inputs of the prompt; `chosen` and `rejected` end with the end token. `reference` holds the start model's
+    log-probabilities of `chosen + rejected`, float32, once they are known."""
+
+    id: str
+    conversation: Prompt
+    prompt: list[int]
+    token_types: dict[str, list[int]]
+    chosen: list[int]
+    rejected: list[int]
+    chosen_weights: list[float]
+    rejected_weights: list[float]
+    reference: torch.Tensor | None = None
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        return self.conversation.all_images
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
+
+class PairEncoder:
+    """Pairs to tokens and weights. `measure_only` gives lengths without looking at pixels (for the check before a
+    run)."""
+
+    def __init__(
+        self,
+        processor,
+        image_path: Callable[[str], Path],
+        config: TrainingConfig,
+        end_tokens: Sequence[int],
+        measure_only: bool = False,
+    ):
+        self.processor, self.tokenizer = processor, processor.tokenizer
+        self.image_path, self.config, self.measure_only = image_path, config, measure_only
+        self.end_tokens = tuple(end_tokens)
+        self._prompts: dict[Prompt, tuple[list[int], dict[str, list[int]]]] = {}
+        self._image_tokens: dict[tuple, int] = {}
+        if config.weights == "edits" and not self.tokenizer.is_fast:
+            raise InvalidData(
+                "Weights from edits need a tokenizer that knows offsets.",
+                f"{type(self.tokenizer).__name__} does not.",
+                "Choose a recipe with weights 'token-diff', such as rlhfv-2024.",
+            )
+
+    def encode(self, pair: PreferencePair) -> EncodedPair:
+        """Raises Unusable with the reason."""
+        if pair.outcome == "preferred" and not self.config.include_preferred:
+            raise Unusable("only preferred, not corrected; preferred pairs were not asked for")
+        if pair.outcome == "preferred" and self.config.shared_weight == 0:
+            raise Unusable("only preferred, while tokens that were not corrected weigh 0")
+        if pair.chosen == pair.rejected:
+            raise Unusable("chosen and rejected answer are identical")
+        prompt, token_types = self._encode_prompt(pair.prompt)
+        chosen, chosen_offsets = self._encode_answer(pair.prompt, pair.chosen)
+        rejected, rejected_offsets = self._encode_answer(pair.prompt, pair.rejected)
+        if chosen == rejected:
+            raise Unusable("chosen and rejected answer are identical once they are tokens")
+        weights = self._weigh(pair, prompt, chosen, rejected, chosen_offsets, rejected_offsets)
+        encoded = EncodedPair(pair.id, pair.prompt, prompt, token_types, chosen, rejected, *weights)
+        if encoded.length > self.config.max_length:
+            raise Unusable(f"{encoded.length} tokens, over the length limit of {self.config.max_length}")
+        return encoded
+
+    def _encode_prompt(self, prompt: Prompt) -> tuple[list[int], dict[str, list[int]]]:
+        if prompt not in self._prompts:
+            for name in prompt.all_images:
+                if not self.image_path(name).is_file():
+                    raise Unusable(f"the image {name} is missing")
+            try:
+                self._prompts[prompt] = (self._measure if self.measure_only else self._expand)(prompt)
+            except (InvalidImage, GenerationFailed) as error:
+                raise Unusable(f"{error.what} {error.why}") from error
+        return self._prompts[prompt]
+
+    def _expand(self, prompt: Prompt) -> tuple[list[int], dict[str, list[int]]]:
+        tensors = encode_prompt(self.processor, prompt, self.image_path)
+        ids = tensors["input_ids"]
+        types = {name: tensors[name][0].tolist() for name in tensors if name.endswith("token_type_ids")}
+        return ids[0].tolist(), types
+
+    def _measure(self, prompt: Prompt) -> tuple[list[int], dict]:
+        sizes = []
+        for name in prompt.all_images:
+            with Image.open(self.image_path(name)) as image:
+                sizes.append(image.size)
+        plain = len(self._tokens(render_prompt(self.processor, prompt))["input_ids"])
+        if tuple(sizes) not in self._image_tokens:
+            self._image_tokens[tuple(sizes)] = len(self._expand(prompt)[0]) - plain
+        return [0] * (plain + self._image_tokens[tuple(sizes)]), {}
+
+    def _tokens(self, text: str):
+        # A template that writes the start token itself must not get a second one.
+        start = self.tokenizer.bos_token
+        return self.tokenizer(
+            text,
+            add_special_tokens=not (start and text.startswith(start)),
+            return_offsets_mapping=self.tokenizer.is_fast,
+        )
+
+    def _encode_answer(self, prompt: Prompt, answer: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids after the prompt up to the end token, and each one's code-point range in the answer."""
+        if plain_text(answer, control_tokens(self.processor)) != answer:
+            raise Unusable("an answer contains the text of one of the model's control tokens")
+        messages = chat_messages(self.processor, prompt)
+        before = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+        whole = self.processor.apply_chat_template(messages, tokenize=False)
+        tail = whole[len(before) :] if whole.startswith(before) else answer
+        bare = answer.strip()  # what a template that strips leaves of it
+        if answer not in tail and bare not in tail:
+            tail = answer
+        at = tail.find(answer) if answer in tail else tail.find(bare) - answer.find(bare)
+        known = self._tokens(before)["input_ids"]
+        tokens, start = self._tokens(before + tail), len(before) + at
+        if tokens["input_ids"][: len(known)] == known:
+            ids, ranges = tokens["input_ids"][len(known) :], tokens.get("offset_mapping", [])[len(known) :]
+        else:
+            # Template and answer would melt into one token, which the model that answered never saw.
+            tokens = self.tokenizer(tail, add_special_tokens=False, return_offsets_mapping=self.tokenizer.is_fast)
+            ids, ranges, start = tokens["input_ids"], tokens.get("offset_mapping", []), at
+        if not ranges:
+            ranges = [(start, start)] * len(ids)
+        return self._close(ids, [(left - start, right - start) for left, right in ranges], answer)
+
+    def _close(self, ids: list[int], ranges: list[tuple[int, int]], answer: str):
+        """Up to the first end token; where the template writes none, the answer's tokens and the model's own end
+        token.
+
+        The end token stands for the empty range at the end of the answer.
+        """
+        length = len(answer)
+        end = next((place for place, token in enumerate(ids) if token in self.end_tokens), None)
+        if end is None:
+            end = next((place for place, (left, right) in enumerate(ranges) if left >= length < right), len(ids))
+            ids = [*ids[:end], self.end_tokens[0]]
+        offsets = [(min(left, length), min(right, length)) for left, right in ranges[:end]]
+        return ids[: end + 1], [*offsets, (length, length)]
+
+    def _weigh(self, pair, prompt, chosen, rejected, chosen_offsets, rejected_offsets):
+        config = self.config
+        if pair.outcome == "preferred":
+            return [1.0] * len(chosen), [1.0] * len(rejected)
+        if config.weights == "token-diff":
+            return weigh_diff(prompt, chosen, rejected, gamma=config.gamma, shared=config.shared_weight)
+        corrected = CorrectedAnswer(pair.rejected, tuple(pair.edits))
+        rules = {"gamma": config.gamma, "shared": config.shared_weight, "seam": config.seam}
+        new_spans = [(segment.start, segment.end) for segment in corrected.corrected_segments]
+        old_spans = [(segment.start, segment.end) for segment in corrected.original_segments]
+        return weigh_edits(chosen_offsets, new_spans, **rules), weigh_edits(rejected_offsets, old_spans, **rules)
+
+
+def split_held_out(
+    pairs: Sequence[EncodedPair], fraction: float, seed: int
+) -> tuple[list[EncodedPair], list[EncodedPair]]:
+    """Training and held-out pairs. Pairs that share an image, directly or by a chain, stay on one side; at least one
+    image stays for training, and the held-out share is the nearest that whole groups allow."""
+    group: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while group.setdefault(name, name) != name:
+            name = group[name]
+        return name
+
+    for pair in pairs:
+        names = _group_names(pair)
+        for name in names[1:]:
+            group[find(name)] = find(names[0])
+    groups: dict[str, list[EncodedPair]] = {}
+    for pair in pairs:
+        groups.setdefault(find(_group_names(pair)[0]), []).append(pair)
+    names = sorted(groups)
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
+    held, wanted = set(), fraction * len(pairs)
+    count = 0
+    for name in (names[index] for index in order[1:]):
+        if wanted and count + len(groups[name]) / 2 <= wanted:
+            held.add(name)
+            count += len(groups[name])
+    train = [pair for name in names if name not in held for pair in groups[name]]
+    return train, [pair for name in names if name in held for pair in groups[name]]
+
+
+def _group_names(pair: EncodedPair) -> tuple[str, ...]:
+    return pair.images or (f"no image: {pair.conversation.question}",)
+
+
+class LengthGroups(torch.utils.data.Sampler):
+    """A new order each epoch in which neighbours have about the same length. It depends on seed and epoch alone, so
+    that a resumed run sees what the uninterrupted one would have seen."""
+
+    def __init__(self, lengths: list[int], batch_size: int, seed: int):
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+
+
+class Collator:
+    """Pairs to one batch of two rows a pair, first all chosen answers, then all rejected ones, padded on the right.
+
+    No attention mask: under causal attention no token sees the padding behind it, and without a mask the fast kernels
+    run.
+
+    Returns {"model": inputs of the model, "sites": the fields of `Sites`, "reference": float32 [sites] or absent}.
+    """
+
+    def __init__(self, pad_token: int, image_inputs: Callable[[Sequence[EncodedPair]], dict]):
+        self.pad_token, self.image_inputs = pad_token, image_inputs
+
+    def __call__(self, pairs: Sequence[EncodedPair]) -> dict:
+        answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+        owners = [*pairs, *pairs]
+        width = max(pair.length for pair in pairs)
+        ids = torch.full((len(owners), width), self.pad_token)
+        types = {name: torch.zeros_like(ids) for name in pairs[0].token_types}
+        columns = {name: [] for name in ("rows", "positions", "targets", "pair", "chosen_weights", "rejected_weights")}
+        for row, (pair, answer) in enumerate(zip(owners, answers, strict=True)):
+            start, count = len(pair.prompt), len(answer)
+            ids[row, :start] = torch.tensor(pair.prompt)
+            ids[row, start : start + count] = torch.tensor(answer)
+            for name, values in pair.token_types.items():
+                types[name][row, :start] = torch.tensor(values)
+            chosen = row < len(pairs)
+            columns["rows"].append(torch.full((count,), row))
+            columns["positions"].append(torch.arange(start - 1, start - 1 + count))
+            columns["targets"].append(torch.tensor(answer))
+            columns["pair"].append(torch.full((count,), row % len(pairs)))
+            weights = torch.tensor(pair.chosen_weights if chosen else pair.rejected_weights)
+            columns["chosen_weights"].append(weights if chosen else torch.zeros(count))
+            columns["rejected_weights"].append(torch.zeros(count) if chosen else weights)
+        sites = {name: torch.cat(values) for name, values in columns.items()}
+        sites["is_chosen"] = sites["rows"] < len(pairs)
+        sites["is_rejected"] = ~sites["is_chosen"]
+        batch = {"model": {"input_ids": ids, **types, **self.image_inputs(owners)}, "sites": vars(Sites(**sites))}
+        if all(pair.reference is not None for pair in pairs):
+            batch["reference"] = torch.cat(
+                [pair.reference[: len(pair.chosen)] for pair in pairs]
+                + [pair.reference[len(pair.chosen) :] for pair in pairs]
+            )
+        return batch

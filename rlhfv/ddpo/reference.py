@@ -1,0 +1,98 @@
+"""Log-probabilities of the start model, computed once and kept in the run folder under a key of all they depend on."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from rlhfv.ddpo.batches import EncodedPair
+from rlhfv.errors import RunFailed
+
+
+class StaleReference(RunFailed):
+    """The kept log-probabilities come from another model, processor, template or precision than the present one."""
+
+
+def describe_setting(base, processor, name: str, revision: str) -> dict[str, str]:
+    """Everything but images and tokens that a reference log-probability depends on."""
+    tokenizer = processor.tokenizer
+    vocabulary = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else json.dumps(tokenizer.get_vocab())
+    return {
+        "model": name,
+        "revision": revision,
+        "template": _digest(str(processor.chat_template)),
+        "image processor": _digest(json.dumps(processor.image_processor.to_dict(), sort_keys=True, default=str)),
+        "tokenizer": _digest(vocabulary),
+        "dtype": str(base.dtype).removeprefix("torch."),
+        "attention": str(base.config._attn_implementation),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def pair_key(pair: EncodedPair, image_path: Callable[[str], Path]) -> str:
+    """sha256 of the pair's tokens and of the bytes of its images."""
+    images = [hashlib.sha256(image_path(name).read_bytes()).hexdigest() for name in pair.images]
+    return _digest(json.dumps([images, pair.prompt, pair.token_types, pair.chosen, pair.rejected]))
+
+
+class ReferenceCache:
+    """One file of float32 log-probabilities, `[len(chosen) + len(rejected)]` under each pair's key."""
+
+    def __init__(self, path: Path, setting: dict[str, str]):
+        self.path, self.setting = Path(path), setting
+
+    def load(self) -> dict[str, torch.Tensor]:
+        """What is kept, empty when there is no file.
+
+        Raises:
+            StaleReference: it was made under another setting.
+        """
+        if not self.path.is_file():
+            return {}
+        with safe_open(self.path, "pt") as file:
+            kept = json.loads(file.metadata()["setting"])
+            if kept != self.setting:
+                changed = sorted(name for name in {*kept, *self.setting} if kept.get(name) != self.setting.get(name))
+                raise StaleReference(
+                    f"The kept reference log-probabilities were made with another {', '.join(changed)}.",
+                    "Used with the present one they would shift every margin without any sign of it.",
+                    "Start a new run, which computes them anew.",
+                )
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+
+    def save(self, values: dict[str, torch.Tensor]) -> None:
+        """Replace the file in one step."""
+        building = self.path.with_name(f".{self.path.name}")
+        save_file(values, building, {"setting": json.dumps(self.setting)})
+        os.replace(building, self.path)
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def compute_references(
+    pairs: Sequence[EncodedPair], score: Callable[[list[EncodedPair]], torch.Tensor], batch_size: int
+) -> None:
+    """Fill in `reference` of each pair, longest first, so that lack of memory shows at once.
+
+    `score` gives the log-probabilities at the sites of a batch, in the order of `Collator`.
+    """
+    order = sorted(pairs, key=lambda pair: -pair.length)
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        values = score(batch).float().cpu()
+        sides = values.split([len(pair.chosen) for pair in batch] + [len(pair.rejected) for pair in batch])
+        for pair, chosen, rejected in zip(batch, sides[: len(batch)], sides[len(batch) :], strict=True):
+            pair.reference = torch.cat([chosen, rejected])
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,132 @@
+"""Image inputs of a batch: the features of a frozen vision tower, computed once per image and kept for all epochs.
+
+84 of the 97 image-text-to-text models of transformers 5 take ready features as `mm_encoder_outputs`. The others, and
+runs that train the tower, get pixels each time.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from transformers.utils import ModelOutput
+
+from rlhfv.ddpo.batches import EncodedPair
+from rlhfv.models.prompts import encode_prompt
+
+KEPT_BYTES = 4 * 2**30
+"""Memory that kept features may take; images beyond it are encoded anew each time."""
+
+_LEFT_OUT = ("hidden_states", "attentions", "last_hidden_state")
+
+
+class ImageInputs:
+    """Calling it with the pairs of a batch's rows gives the forward arguments for their images, row by row.
+
+    `kept_features_possible` is whether the model takes features and nothing that images pass through is trained;
+    `cached` is whether they are used, and may be switched off.
+    """
+
+    def __init__(self, base, processor, image_path: Callable[[str], Path]):
+        self.base, self.processor, self.image_path = base, processor, image_path
+        self.kept_features_possible = "mm_encoder_outputs" in inspect.signature(base.forward).parameters and not any(
+            parameter.requires_grad for parameter in _image_parameters(base)
+        )
+        self.cached = self.kept_features_possible
+        self._kept: dict[tuple[str, ...], dict] = {}
+        self._bytes = 0
+
+    def __call__(self, rows: Sequence[EncodedPair]) -> dict:
+        with_images = [pair for pair in rows if pair.images]
+        if not with_images:
+            return {}
+        each = [self._inputs(pair) for pair in with_images]
+        joined = {name: _pad_and_join([inputs[name] for inputs in each]) for name in each[0] if name != "features"}
+        if self.cached:
+            joined["mm_encoder_outputs"] = {"image": join_features([inputs["features"] for inputs in each])}
+        return joined
+
+    def _inputs(self, pair: EncodedPair) -> dict:
+        kept = self._kept.get(pair.images)
+        if kept is not None and self.cached == ("features" in kept):
+            return kept
+        tensors = encode_prompt(self.processor, pair.conversation, self.image_path)
+        inputs = {
+            name: value
+            for name, value in tensors.items()
+            if name not in ("input_ids", "attention_mask") and not name.endswith("token_type_ids")
+        }
+        if self.cached:
+            features = self._encode(inputs)
+            inputs = {name: value for name, value in inputs.items() if not name.startswith("pixel_")}
+            inputs["features"] = features
+        size = sum(tensor.nbytes for tensor in _tensors(inputs))
+        if self._bytes + size <= KEPT_BYTES:
+            self._kept[pair.images], self._bytes = inputs, self._bytes + size
+        return inputs
+
+    @torch.no_grad()
+    def _encode(self, inputs: dict[str, torch.Tensor]) -> ModelOutput:
+        device = self.base.device
+        output = self.base.get_image_features(
+            **{name: value.to(device) for name, value in inputs.items()}, return_dict=True
+        )
+        for name in _LEFT_OUT:
+            if name in output and (name != "last_hidden_state" or output.get("pooler_output") is not None):
+                output[name] = None
+        return type(output)(**{name: _to_cpu(value) for name, value in output.items() if value is not None})
+
+
+def join_features(outputs: Sequence[ModelOutput]) -> ModelOutput:
+    """The outputs of several `get_image_features` calls as the output of one call with all their images."""
+    first = outputs[0]
+    joined = {}
+    for name in first:
+        values = [output[name] for output in outputs]
+        if isinstance(values[0], torch.Tensor):
+            joined[name] = torch.cat(values)
+        elif name == "pooler_output":  # one tensor an image
+            joined[name] = [tensor for value in values for tensor in value]
+        else:  # one entry a layer, each a tensor or one tensor an image
+            joined[name] = [
+                torch.cat(layer)
+                if isinstance(layer[0], torch.Tensor)
+                else [tensor for part in layer for tensor in part]
+                for layer in zip(*values, strict=True)
+            ]
+    return type(first)(**joined)
+
+
+def _image_parameters(base):
+    """Parameters that images pass through: all that is neither in the language model nor the vocabulary head."""
+    inner = {id(parameter) for parameter in base.get_decoder().parameters()}
+    head = base.get_output_embeddings()
+    inner |= {id(parameter) for parameter in head.parameters()} if head is not None else set()
+    return [parameter for parameter in base.parameters() if id(parameter) not in inner]
+
+
+def _pad_and_join(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    if len({tensor.shape[1:] for tensor in tensors}) > 1:
+        sizes = [max(tensor.shape[axis] for tensor in tensors) for axis in range(tensors[0].dim())]
+        padded = []
+        for tensor in tensors:
+            missing = [(0, sizes[axis] - tensor.shape[axis]) for axis in range(1, tensor.dim())]
+            padded.append(F.pad(tensor, [side for pair in reversed(missing) for side in pair]))
+        tensors = padded
+    return torch.cat(list(tensors))
+
+
+def _to_cpu(value):
+    return value.cpu() if isinstance(value, torch.Tensor) else type(value)(_to_cpu(part) for part in value)
+
+
+def _tensors(value):
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _tensors(part)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _tensors(part)

@@ -1,0 +1,320 @@
+"""What can be chosen as the base: the demo, any Hub id, any local folder, with licence, notice and price in memory.
+
+Nothing here imports torch or transformers until a model is measured, so that listings and `--help` stay quick.
+"""
+
+import importlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from rlhfv.corrections.edits import Edit
+from rlhfv.errors import ModelUnavailable
+from rlhfv.settings import DEMO_MODEL
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig
+
+DEMO_FOLDER = Path(__file__).parent / "demo"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "README.md")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.*", "rlhfv.json", "README.md")
+
+SMALL_MODEL = 100_000_000
+"""Parameters up to which a model is loaded in float32 everywhere: half precision would save nothing that matters."""
+CONTEXT_TOKENS = 2048
+"""Tokens per row that a memory estimate leaves room for."""
+
+
+class World(Protocol):
+    """A made world whose truth is known: it draws scenes, and judges what is said about them.
+
+    A scene is named by its source, such as "demo:test/17"; its picture is the same PNG bytes each time.
+    """
+
+    questions: tuple[str, ...]
+
+    def draw(self, split: str, seed: int) -> tuple[bytes, str]:
+        """A scene's picture and its source."""
+
+    def picture(self, source: str) -> bytes:
+        """The picture of a source."""
+
+    def truth(self, source: str) -> object:
+        """What is in the picture."""
+
+    def annotate(self, source: str, question: str, answer: str) -> tuple[Edit, ...]:
+        """The smallest corrections that make the answer true."""
+
+    def review(self, source: str, question: str, answer: str) -> Sequence:
+        """Every claim of the answer: `start`, `end`, `kind`, `is_true`."""
+
+    def measure(self, answers: Iterable[tuple[str, str]]) -> Sequence:
+        """Counts for each (source, description), from which rates and intervals are made."""
+
+
+@dataclass(frozen=True)
+class AdapterRef:
+    """An adapter that is offered with a base: a folder or a Hub id, and the name people see."""
+
+    source: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A base that can be loaded. `source` is a Hub id or a folder; `revision` a commit of the Hub, None: the newest.
+
+    `world` is set where a known truth exists, and `examples` are sources of pictures in it. For real models `notice`,
+    `world`, `examples` and `adapters` are empty.
+    """
+
+    id: str
+    title: str
+    source: str
+    revision: str | None = None
+    licence: str = ""
+    notice: str = ""
+    world: World | None = None
+    examples: tuple[str, ...] = ()
+    adapters: tuple[AdapterRef, ...] = ()
+    is_local: bool = True
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that a model needs in one precision; `working` is what two answers at once take beside the weights."""
+
+    parameters: int
+    weights: int
+    working: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.working
+
+
+def demo_entry() -> Entry:
+    """The model that ships with the studio."""
+    world = importlib.import_module("rlhfv.models.demo.world").DemoWorld()
+    return Entry(
+        id=DEMO_MODEL,
+        title="Demo model",
+        source=str(DEMO_FOLDER / "weights"),
+        licence="apache-2.0",
+        notice="Knows 40 objects in drawn scenes; pick a real model for photos.",
+        world=world,
+        examples=world.example_sources(),
+        adapters=(AdapterRef(str(DEMO_FOLDER / "adapter"), "Aligned with oracle corrections"),),
+    )
+
+
+SHIPPED = {DEMO_MODEL: demo_entry}
+
+
+def find_entry(name: str, revision: str | None = None) -> Entry:
+    """The entry for 'demo', a local folder or a Hub id. Touches no network.
+
+    Raises:
+        ModelUnavailable: the name is none of them.
+    """
+    if name in SHIPPED:
+        return SHIPPED[name]()
+    folder = Path(name).expanduser()
+    if name and folder.is_dir():
+        return Entry(
+            id=folder.resolve().name, title=folder.resolve().name, source=str(folder), licence=read_licence(folder)
+        )
+    if not HUB_ID.fullmatch(name):
+        raise ModelUnavailable(
+            f"There is no model {name!r}.",
+            "It is neither 'demo', nor a folder on this machine, nor shaped like a Hub id (owner/name).",
+            "Check the path, or name a Hub id such as HuggingFaceTB/SmolVLM-256M-Instruct.",
+        )
+    return Entry(id=name, title=name.rsplit("/", 1)[-1], source=name, revision=revision, is_local=False)
+
+
+def read_licence(folder: Path) -> str:
+    """The licence that the model card in the folder names, or an empty text."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return ""
+    from huggingface_hub import ModelCard
+
+    return str(ModelCard.load(card, ignore_metadata_errors=True).data.get("license") or "")
+
+
+def download(repo: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    """The snapshot folder of a Hub repository; its name is the commit. Files that are already here are not asked for.
+
+    Raises:
+        ModelUnavailable: no such repository, no access, or no network and no copy.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
+    except GatedRepoError as error:
+        why, fix = "Its owner asks for an agreement first.", "Accept it on the model's page, then run `hf auth login`."
+        cause = error
+    except RepositoryNotFoundError as error:
+        why, fix = "The Hub knows no such repository, or it is private.", "Check the name, or run `hf auth login`."
+        cause = error
+    except LocalEntryNotFoundError as error:
+        why, fix = "The Hub cannot be reached and there is no copy on this machine.", "Connect once, or name a folder."
+        cause = error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        why, fix = f"The Hub says: {error}", "Check the name and the revision, then try again."
+        cause = error
+    raise ModelUnavailable(f"{repo!r} cannot be fetched from the Hub.", why, fix) from cause
+
+
+def fetch_config(entry: Entry) -> "PreTrainedConfig":
+    """The model's config; of a Hub repository only the small files are fetched.
+
+    Raises:
+        ModelUnavailable: not an image-text-to-text model that transformers knows.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    folder = Path(entry.source) if entry.is_local else download(entry.source, entry.revision, ("*.json", "README.md"))
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(
+            f"The config of {entry.id!r} cannot be read.",
+            f"transformers says: {error}",
+            "Name a model whose architecture transformers has; original LLaVA checkpoints exist in a converted form "
+            "(llava-hf/…). Code from a model repository is never run.",
+        ) from error
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise ModelUnavailable(
+            f"{entry.id!r} is a {config.model_type} model.",
+            "transformers does not load this kind as image-text-to-text.",
+            "Pick a model that takes images and answers in text, such as a LLaVA, Qwen-VL or SmolVLM.",
+        )
+    return config
+
+
+def fetch_files(entry: Entry) -> Path:
+    """The folder with config, weights, processor and template, downloaded when it is not here yet."""
+    if entry.is_local:
+        return Path(entry.source)
+    folder = download(entry.source, entry.revision, MODEL_FILES)
+    if not list(folder.glob("*.safetensors")):
+        folder = download(entry.source, entry.revision, (*MODEL_FILES, "pytorch_model*.bin"))
+    return folder
+
+
+def adapter_folder(source: str) -> Path:
+    """The folder of an adapter that was named by a path or a Hub id."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if not HUB_ID.fullmatch(source):
+        raise ModelUnavailable(
+            f"There is no adapter {source!r}.",
+            "It is neither a folder on this machine nor shaped like a Hub id (owner/name).",
+            "Check the path.",
+        )
+    return download(source, None, ADAPTER_FILES)
+
+
+def estimate_memory(config: "PreTrainedConfig", dtype: "torch.dtype") -> MemoryEstimate:
+    """What the model takes in that precision, counted on a copy without storage, so it costs no memory itself.
+
+    `working` is the key-value cache of two rows of 2,048 tokens and a tenth of the weights for activations.
+    """
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    cached = 2 * 2 * CONTEXT_TOKENS * text.num_hidden_layers * heads * head_size
+    weights = parameters * dtype.itemsize
+    return MemoryEstimate(parameters, weights, cached * dtype.itemsize + weights // 10)
+
+
+def available_memory(device: "torch.device") -> int:
+    """Bytes that can still be taken on the device; on the CPU the limit of a container counts as well."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    import psutil
+
+    free = psutil.virtual_memory().available
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+        free = min(free, int(text) - int(used.read_text()))
+    return free
+
+
+def choose_device(name: str | None = None) -> "torch.device":
+    """The named device, else CUDA, else Apple's MPS, else the CPU."""
+    import torch
+
+    if name:
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def possible_dtypes(config: "PreTrainedConfig", device: "torch.device", parameters: int) -> tuple["torch.dtype", ...]:
+    """Precisions to try in order. Half precision on accelerators, float32 on the CPU; there a model that was stored in
+    half precision is loaded so when float32 does not fit. Small models are float32 everywhere.
+    """
+    import torch
+
+    stored = getattr(config, "dtype", None)
+    half = stored if stored in (torch.float16, torch.bfloat16) else torch.bfloat16
+    if parameters <= SMALL_MODEL:
+        return (torch.float32,)
+    if device.type == "cpu":
+        return (torch.float32, half)
+    if device.type == "cuda":
+        return (torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16,)
+    return (half if torch.backends.mps.is_macos_or_newer(14, 0) else torch.float16,)
+
+
+def gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def refuse_if_too_large(
+    entry: Entry, device: "torch.device", dtype: "torch.dtype | None" = None, available: int | None = None
+) -> "tuple[torch.dtype, MemoryEstimate]":
+    """The precision to load in and what that takes, known from the config alone.
+
+    Raises:
+        ModelUnavailable: it does not fit in any precision; with the figures.
+    """
+    import torch
+
+    config = fetch_config(entry)
+    full = estimate_memory(config, torch.float32)
+    available = available_memory(device) if available is None else available
+    for candidate in (dtype,) if dtype else possible_dtypes(config, device, full.parameters):
+        share = candidate.itemsize / torch.float32.itemsize
+        estimate = MemoryEstimate(full.parameters, int(full.weights * share), int(full.working * share))
+        if estimate.total <= available:
+            return candidate, estimate
+    raise ModelUnavailable(
+        f"{entry.id!r} does not fit: {estimate.parameters / 1e9:.2f} billion parameters need "
+        f"{gigabytes(estimate.total)} in {str(candidate).removeprefix('torch.')}.",
+        f"The weights take {gigabytes(estimate.weights)}, two answers at once about {gigabytes(estimate.working)}; "
+        f"{gigabytes(available)} are free on {device.type}.",
+        "Pick a smaller model, close what else uses that memory, or use a machine with more of it.",
+    )

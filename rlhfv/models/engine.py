@@ -1,0 +1,281 @@
+"""The rows of a `generate` call: which may go together, in whose voice each answers, what is left when one fails.
+
+Nothing here is safe to be called by two threads at once; `LocalModel` sees to that.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from PIL import Image
+from transformers import PreTrainedModel, ProcessorMixin
+from transformers.utils import ModelOutput
+
+from rlhfv.corrections.conversation import ModelIdentity, Prompt, Sampling
+from rlhfv.errors import GenerationFailed, ModelUnavailable, StudioError
+from rlhfv.models.adapters import CHANGES_NOTHING, AdapterInfo, inject_adapter, remove_adapter
+from rlhfv.models.identity import adapter_identity
+from rlhfv.models.prompts import encode_prompt, encode_with_images
+from rlhfv.models.rows import ImageEncoder, hooks_restored, image_part, join_features, join_images, pad_left, text_part
+from rlhfv.models.streaming import RowSampler, RowStreamer, StopWhen
+
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One answer to make: `voice` is None for the baseline, else an adapter's identity."""
+
+    voice: str | None
+    prompt: Prompt
+
+
+@dataclass(frozen=True)
+class Generated:
+    """An answer as it was generated. `tokens` are its ids without the end; `finished` is False when it was cut by the
+    length limit or stopped. `row_layout` and `row` say beside which voices and in which place it was generated.
+    """
+
+    text: str
+    finished: bool
+    tokens: tuple[int, ...]
+    row_layout: tuple[str, ...]
+    row: int
+
+
+NOTHING = Generated(text="", finished=False, tokens=(), row_layout=(), row=0)
+"""The answer of a row that was stopped before its turn came."""
+
+
+@dataclass(frozen=True)
+class EncodedRow:
+    """A prompt as tensors, and the names of its image files with their sizes and times."""
+
+    tensors: dict[str, torch.Tensor]
+    images: tuple
+
+
+class Engine:
+    """A base model with its adapters and the images it encoded last."""
+
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin):
+        self.model, self.processor, self.tokenizer = model, processor, processor.tokenizer
+        self.device, self.dtype = model.device, model.dtype
+        self.images = ImageEncoder(model)
+        self.adapters: dict[str, AdapterInfo] = {}
+        self._peft: PeftModel | None = None
+        settings = model.generation_config
+        configured = settings.eos_token_id
+        ends = configured if isinstance(configured, list) else [configured]
+        self._ends = sorted({token for token in [*ends, self.tokenizer.eos_token_id] if token is not None})
+        self._pad = next(
+            token for token in (settings.pad_token_id, self.tokenizer.pad_token_id, *self._ends) if token is not None
+        )
+        # The makers' own sampling settings would otherwise be mixed into each call; penalties of theirs stay.
+        settings.do_sample = False
+        settings.temperature = settings.top_p = settings.top_k = settings.min_p = settings.typical_p = None
+        settings.eos_token_id, settings.pad_token_id, settings.max_length = self._ends, self._pad, None
+        settings.num_beams = 1
+
+    def attach(self, folder: Path, name: str | None, base: ModelIdentity) -> str:
+        """Adds the adapter of a folder to the model `base` and returns its identity."""
+        identity = adapter_identity(folder, name)
+        if identity in self.adapters:
+            return identity
+        self._peft, info = inject_adapter(self.model, self._peft, folder, base, name)
+        self.adapters[identity] = info
+        try:
+            info.changes_nothing = torch.equal(self._probe(None), self._probe(identity))
+        except Exception:
+            self.detach(identity)
+            raise
+        info.notice = CHANGES_NOTHING if info.changes_nothing else ""
+        return identity
+
+    def detach(self, identity: str) -> None:
+        if info := self.adapters.pop(identity, None):
+            self._peft = remove_adapter(self.model, self._peft, info.name)
+
+    def _probe(self, voice: str | None) -> torch.Tensor:
+        """Logits [1, vocabulary] of the first token about a small picture; the tower is part of it."""
+        picture = Image.linear_gradient("L").resize((96, 64)).convert("RGB")
+        prompt = Prompt("What is in this image?", images=("probe",))
+        inputs = self._to_device(encode_with_images(self.processor, prompt, [picture]))
+        with torch.inference_mode(), self._speaking([voice]):
+            output = self._generator().generate(
+                **inputs, max_new_tokens=1, return_dict_in_generate=True, output_logits=True
+            )
+        return output.logits[0]
+
+    def answer(
+        self,
+        rows: Sequence[Row],
+        sampling: Sampling,
+        image_path: Callable[[str], Path],
+        seeds: Sequence[int],
+        stopped: Callable[[], bool],
+        on_token: Callable[[], None] = lambda: None,
+        started: Callable[[list[int], RowStreamer], None] = lambda numbers, streamer: None,
+    ) -> tuple[Generated, ...]:
+        """Answers all rows, together where that gives each what it would get alone, else one after the other.
+
+        `stopped` is asked before each token; `started(numbers, streamer)` tells which rows a streamer holds.
+        """
+        self._check_voices(rows)
+        if stopped():
+            return (NOTHING,) * len(rows)
+        answers: dict[int, Generated] = {}
+        try:
+            encoded = [EncodedRow(*self._encode(row.prompt, image_path)) for row in rows]
+            features = [self._features(row.voice, row_encoded) for row, row_encoded in zip(rows, encoded, strict=True)]
+            for group in self._groups(rows, encoded, features):
+                streamer = RowStreamer(len(group), self._decode, self._ends, on_token)
+                started(group, streamer)
+                self._generate(
+                    [encoded[number].tensors for number in group],
+                    [features[number] for number in group],
+                    [rows[number].voice for number in group],
+                    sampling,
+                    [seeds[number] for number in group],
+                    stopped,
+                    streamer,
+                )
+                layout = tuple(rows[number].voice or BASELINE for number in group)
+                for place, number in enumerate(group):
+                    answers[number] = Generated(
+                        text=streamer.text(place, final=True),
+                        finished=streamer.finished[place],
+                        tokens=tuple(streamer.tokens[place]),
+                        row_layout=layout,
+                        row=place,
+                    )
+        except StudioError:
+            raise
+        except torch.OutOfMemoryError as error:
+            raise GenerationFailed(
+                "The device ran out of memory while answering.",
+                f"The conversation with its images was too long for what {self.device.type} has left.",
+                "Start a new conversation, use a smaller image, or free memory on that device.",
+            ) from error
+        except Exception as error:
+            raise GenerationFailed(
+                "The model failed while answering.",
+                f"{type(error).__name__}: {error}",
+                "Ask again; if it fails again, start a new conversation or pick another model.",
+            ) from error
+        return tuple(answers[number] for number in range(len(rows)))
+
+    def _check_voices(self, rows: Sequence[Row]) -> None:
+        for voice in {row.voice for row in rows} - {None, *self.adapters}:
+            raise ModelUnavailable(
+                f"The adapter {voice!r} is not attached.",
+                f"In memory are the baseline and {', '.join(self.adapters) or 'no adapter'}.",
+                "Choose one of them, or attach the adapter again.",
+            )
+
+    def _encode(self, prompt: Prompt, image_path: Callable[[str], Path]) -> tuple[dict[str, torch.Tensor], tuple]:
+        tensors = encode_prompt(self.processor, prompt, image_path)
+        length, limit = tensors["input_ids"].shape[1], self._context_length
+        if limit and length >= limit:
+            raise GenerationFailed(
+                f"The conversation has become {length} tokens long.",
+                f"This model reads {limit} tokens at most, images and answer included.",
+                "Start a new conversation.",
+            )
+        files = [Path(image_path(name)) for name in prompt.all_images]
+        return tensors, tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+
+    @property
+    def _context_length(self) -> int | None:
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    def _features(self, voice: str | None, encoded: EncodedRow) -> ModelOutput | None:
+        """Images of the row as the base's own tower encodes them; None without images or when that is not its voice's
+        encoding.
+        """
+        if not encoded.images or (voice and self.adapters[voice].touches_vision):
+            return None
+        with torch.inference_mode(), self._speaking([None]):
+            return self.images.encode(encoded.images, self._to_device(image_part(encoded.tensors)))
+
+    def _groups(
+        self, rows: Sequence[Row], encoded: Sequence[EncodedRow], features: Sequence[ModelOutput | None]
+    ) -> list[list[int]]:
+        """Numbers of the rows that one `generate` call takes together: all of them, or each alone."""
+        voices = {row.voice for row in rows}
+        shared = all(row.images == () or feature is not None for row, feature in zip(encoded, features, strict=True))
+        mixable = len(voices) == 1 or (
+            all(self.adapters[voice].mixes for voice in voices - {None}) and not self._is_merged()
+        )
+        numbers = list(range(len(rows)))
+        return [numbers] if shared and mixable else [[number] for number in numbers]
+
+    def _is_merged(self) -> bool:
+        return any(isinstance(module, BaseTunerLayer) and module.merged for module in self.model.modules())
+
+    def _generate(
+        self,
+        encoded: Sequence[dict[str, torch.Tensor]],
+        features: Sequence[ModelOutput | None],
+        voices: Sequence[str | None],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        stopped: Callable[[], bool],
+        streamer: RowStreamer,
+    ) -> None:
+        """One `generate` call. Several voices are mixed by PEFT; a row whose images are not encoded yet is alone."""
+        inputs = pad_left([text_part(row) for row in encoded], self._pad) | join_images(encoded)
+        present = [feature for feature in features if feature is not None]
+        if present:
+            inputs["mm_encoder_outputs"] = {"image": join_features(present)}
+        else:
+            inputs |= {name: value for name, value in image_part(encoded[0]).items() if name.startswith("pixel")}
+        most = sampling.max_new_tokens
+        if self._context_length:
+            most = min(most, self._context_length - inputs["input_ids"].shape[1])
+        with torch.inference_mode(), hooks_restored(self.model), self._speaking(voices) as mixing:
+            self._generator().generate(
+                **self._to_device(inputs),
+                **mixing,
+                max_new_tokens=most,
+                streamer=streamer,
+                logits_processor=[RowSampler(sampling, seeds)] if sampling.temperature > 0 else [],
+                stopping_criteria=[StopWhen(lambda: stopped() or streamer.error is not None)],
+            )
+        if streamer.error is not None:
+            raise streamer.error
+
+    @contextmanager
+    def _speaking(self, voices: Sequence[str | None]) -> Iterator[dict]:
+        """Sets the model to the voices of the rows; yields what `generate` has to be told when they differ."""
+        names = [self.adapters[voice].name if voice else None for voice in voices]
+        if self._peft is None:
+            yield {}
+        elif len(set(names)) > 1:
+            self._peft.set_adapter(next(name for name in names if name), inference_mode=True)
+            yield {"adapter_names": [name or "__base__" for name in names]}
+        elif names[0] is None:
+            with self._peft.disable_adapter():
+                yield {}
+        else:
+            self._peft.set_adapter(names[0], inference_mode=True)
+            yield {}
+
+    def _generator(self) -> PreTrainedModel | PeftModel:
+        return self.model if self._peft is None else self._peft
+
+    def _to_device(self, inputs: dict) -> dict:
+        """Tensors on the model's device, pixels in its precision; encoded images are there already."""
+        return {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            if isinstance(value, torch.Tensor)
+            else value
+            for name, value in inputs.items()
+        }
+
+    def _decode(self, tokens: list[int]) -> str:
+        return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)

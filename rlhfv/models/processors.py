@@ -1,0 +1,97 @@
+"""Processors for images and text, put together without their video half.
+
+A video processor needs torchvision, which many machines lack; this studio shows images only. Images are prepared by
+Pillow wherever the model has such a processor, so that the same picture becomes the same pixels on every machine.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer, ProcessorMixin
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processor_class_from_name
+
+from rlhfv.errors import ModelUnavailable
+
+CLASS_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
+IMAGE_AND_TEXT = {"image_processor", "tokenizer", "video_processor"}
+
+
+def load_processor(folder: Path) -> ProcessorMixin:
+    """The processor of a model folder, with left padding and a chat template.
+
+    Raises:
+        ModelUnavailable: the folder has no usable processor or no chat template.
+    """
+    folder = Path(folder)
+    try:
+        processor = _assemble(folder)
+    except (ImportError, OSError, ValueError, TypeError, AttributeError) as error:
+        raise ModelUnavailable(
+            f"The processor of {folder.name!r} cannot be loaded.",
+            f"transformers says: {error}",
+            "Name a complete image-text-to-text model; a package that is named above has to be installed.",
+        ) from error
+    if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
+        raise ModelUnavailable(
+            f"{folder.name!r} comes with a {type(processor).__name__}.",
+            "A chat about images needs a processor that holds both an image processor and a tokenizer.",
+            "Pick an image-text-to-text model, such as a LLaVA, Qwen-VL or SmolVLM.",
+        )
+    processor.tokenizer.padding_side = "left"
+    if getattr(processor, "chat_template", None) is None:
+        processor.chat_template = processor.tokenizer.chat_template
+    if processor.chat_template is None:
+        raise ModelUnavailable(
+            f"The model {folder.name!r} has no chat template.",
+            "Without one nobody knows how it expects questions, images and earlier answers.",
+            "Pick the instruction-tuned variant, or put a chat_template.jinja into the model's folder.",
+        )
+    return processor
+
+
+def _assemble(folder: Path) -> ProcessorMixin:
+    kind = _processor_class(folder)
+    if kind is None or not set(kind.get_attributes()) <= IMAGE_AND_TEXT:
+        return AutoProcessor.from_pretrained(folder)
+    parts = {
+        "image_processor": AutoImageProcessor.from_pretrained(folder, backend="pil"),
+        "tokenizer": AutoTokenizer.from_pretrained(folder),
+        "video_processor": None,
+    }
+    settings, _ = kind.get_processor_dict(folder)
+    settings.pop("video_processor", None)
+    return _without_video(kind).from_args_and_dict([parts[name] for name in kind.get_attributes()], settings)
+
+
+def _processor_class(folder: Path) -> type[ProcessorMixin] | None:
+    for name in CLASS_FILES:
+        path = folder / name
+        if path.is_file() and (kind := json.loads(path.read_text(encoding="utf-8")).get("processor_class")):
+            return processor_class_from_name(kind)
+    config = type(AutoConfig.from_pretrained(folder))
+    return PROCESSOR_MAPPING.get(config, None)
+
+
+@cache
+def _without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
+    """A subclass of the same name that neither wants nor saves a video processor."""
+    attributes = kind.get_attributes()
+    if "video_processor" not in attributes:
+        return kind
+    if kind.__name__ == "SmolVLMProcessor":
+        # It refuses to exist without num2words, which it calls for the prompts of videos only.
+        from transformers.models.smolvlm import processing_smolvlm
+
+        processing_smolvlm.num2words = processing_smolvlm.num2words or str
+    return type(
+        kind.__name__,
+        (kind,),
+        {
+            "get_attributes": classmethod(lambda cls: [name for name in attributes if name != "video_processor"]),
+            # SmolVLM's apply_chat_template reads these two even when there is no video.
+            "video_processor": SimpleNamespace(num_frames=None, fps=None),
+            "__module__": kind.__module__,
+        },
+    )

@@ -1,0 +1,100 @@
+"""What a run is doing, read from its worker process and its events, never stored."""
+
+from dataclasses import asdict, dataclass
+
+from rlhfv.runs.processes import Process
+
+ALIVE = ("starting", "running", "stopping")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it is now. `state`: queued, starting, running, stopping, stopped, failed or done. `place` is its place
+    in the queue from 1, `eta` seconds, `error` one sentence or more when it failed, `lines` the end of its log."""
+
+    id: str
+    kind: str
+    title: str
+    state: str
+    created: str
+    config: dict
+    parent: str | None = None
+    step: int = 0
+    total_steps: int = 0
+    eta: float | None = None
+    place: int | None = None
+    error: str = ""
+    lines: tuple[str, ...] = ()
+    has_adapter: bool = False
+
+    @property
+    def progress(self) -> float:
+        """From 0 to 1."""
+        if self.state == "done":
+            return 1.0
+        return min(1.0, self.step / self.total_steps) if self.total_steps else 0.0
+
+    def to_dict(self) -> dict:
+        return {**asdict(self), "progress": self.progress}
+
+
+@dataclass
+class Record:
+    """What is kept of a run outside its folder. `events_from` is where the events of the present attempt begin."""
+
+    queued: int | None = None
+    process: Process | None = None
+    stop_asked: float | None = None
+    events_from: int = 0
+
+    @property
+    def waits(self) -> bool:
+        return self.process is None and self.queued is not None
+
+
+@dataclass
+class Tail:
+    """What the events of the present attempt say so far, read once each."""
+
+    offset: int
+    began: bool = False
+    stopping: bool = False
+    ended: str = ""
+    error: str = ""
+    step: int = 0
+    total_steps: int = 0
+    eta: float | None = None
+
+    def take(self, event: dict) -> None:
+        kind, state = event["kind"], event.get("state")
+        if kind == "step":
+            self.began = True
+            self.step = event.get("step") or self.step
+            self.total_steps = event.get("total_steps") or self.total_steps
+            self.eta = event.get("eta", self.eta)
+        elif kind == "state" and state in ("starting", "running"):
+            self.began, self.stopping, self.ended, self.error = state == "running", False, "", ""
+        elif kind == "state" and state == "stopping":
+            self.stopping = True
+        elif kind == "state" and state in ("stopped", "failed", "done"):
+            self.ended = state
+        elif kind == "done":
+            self.ended = "done"
+        elif kind == "error":
+            self.ended = "failed"
+            self.error = " ".join(str(event[part]) for part in ("what", "why", "fix") if event.get(part))
+
+
+def read_state(record: Record, tail: Tail, alive: bool, known: bool) -> str:
+    """The state of a run whose worker is alive or not. `known` is False for a folder that no studio here started."""
+    if record.waits and not alive:
+        return "queued"
+    if alive:  # also for the moment between its last event and its end: until then the next run cannot start
+        if record.stop_asked is not None or tail.stopping:
+            return "stopping"
+        return "running" if tail.began else "starting"
+    if tail.ended:
+        return tail.ended
+    if record.stop_asked is not None or record.process is None:
+        return "failed" if not known and tail.began else "stopped"
+    return "failed"

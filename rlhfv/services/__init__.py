@@ -1,0 +1,48 @@
+"""What the page and the command line both call: one frozen dataclass of everything below.
+
+The rooms below know nothing of visitors; here every call takes an `Actor`, and its right is checked once.
+"""
+
+from dataclasses import dataclass
+
+from rlhfv.corrections.images import ImageShelf
+from rlhfv.corrections.store import Store
+from rlhfv.runs.local import LocalRuns
+from rlhfv.services.actor import Actor, local_actor
+from rlhfv.services.chat import Chat
+from rlhfv.services.correcting import Correcting
+from rlhfv.services.evaluating import Evaluating
+from rlhfv.services.model_host import ModelHost
+from rlhfv.services.training import Training
+from rlhfv.settings import Settings
+
+__all__ = ["Actor", "Services", "build_services", "local_actor"]
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    store: Store
+    host: ModelHost
+    chat: Chat
+    corrections: Correcting
+    training: Training
+    evaluation: Evaluating
+
+
+def build_services(settings: Settings) -> Services:
+    """Opens the data folder and wires the rooms. Loads no model: that happens at the first question."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    store = Store(settings.data_dir / "studio.sqlite3")
+    shelf = ImageShelf(settings.data_dir / "images")
+    runs = LocalRuns(settings.data_dir)
+    host = ModelHost(settings, runs)
+    return Services(
+        settings=settings,
+        store=store,
+        host=host,
+        chat=Chat(store, shelf, host),
+        corrections=Correcting(settings, store, shelf),
+        training=Training(settings, store, shelf, host, runs),
+        evaluation=Evaluating(settings, host, runs),
+    )

@@ -1,0 +1,41 @@
+"""Who asks, and what they may do. Every service call takes an `Actor` first and checks its right there, once."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+from rlhfv.errors import Forbidden
+
+RIGHTS = frozenset({"chat", "correct", "train", "manage"})
+LOCAL_VISITOR = "local"
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A visitor of the page or a user of the command line.
+
+    `visitor` is the random id of the server's cookie ("local" for the command line): drafts and conversations belong
+    to it. `name` is what pairs call the annotator. `rights` is a subset of `RIGHTS`.
+    """
+
+    visitor: str
+    name: str = ""
+    rights: frozenset[str] = RIGHTS
+
+    @property
+    def public_id(self) -> str:
+        """What may stand in files that are given away: the visitor id itself opens the visitor's conversation."""
+        return sha256(self.visitor.encode()).hexdigest()[:16]
+
+    def require(self, right: str) -> None:
+        """Raises `Forbidden` unless the actor holds `right`."""
+        if right not in self.rights:
+            raise Forbidden(
+                f"You asked for something that needs the right '{right}'.",
+                "Your visit does not have it.",
+                "Ask the owner of this studio, or run your own.",
+            )
+
+
+def local_actor(name: str = "") -> Actor:
+    """The person at the command line of this machine, who owns everything on it."""
+    return Actor(LOCAL_VISITOR, name)

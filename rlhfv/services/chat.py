@@ -1,0 +1,419 @@
+"""Chatting with two voices at once: one conversation a visitor, kept in the store, restored after a reload."""
+
+import threading
+import uuid
+import weakref
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from rlhfv.corrections.conversation import Answer, Prompt, Sampling, Turn
+from rlhfv.corrections.edits import normalise_generated
+from rlhfv.corrections.images import ImageShelf, StoredImage
+from rlhfv.corrections.pairs import Judgement, PreferencePair
+from rlhfv.corrections.store import Store
+from rlhfv.errors import InvalidData, NotFound
+from rlhfv.services.actor import Actor
+from rlhfv.services.model_host import BASELINE, ModelHost, Voice
+from rlhfv.services.terms import annotator_name, make_provenance, now
+
+MAX_QUESTION = 4000
+MAX_TURNS = 50
+SIDES = ("left", "right")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One column's part of a turn. `answer_id` is empty while the answer streams; `judged` names the outcome."""
+
+    text: str = ""
+    answer_id: str = ""
+    finished: bool = False
+    judged: str = ""
+    voice_title: str = ""
+
+
+@dataclass(frozen=True)
+class ChatTurn:
+    question: str
+    images: tuple[str, ...]
+    left: Reply
+    right: Reply
+
+
+@dataclass(frozen=True)
+class ChatState:
+    """What a page shows. `images` have been asked about; `pending_images` join with the next question."""
+
+    conversation_id: str
+    left: str
+    right: str
+    turns: tuple[ChatTurn, ...] = ()
+    images: tuple[str, ...] = ()
+    pending_images: tuple[str, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+    streaming: bool = False
+
+    @property
+    def shown_image(self) -> str | None:
+        """The newest picture, pending or asked about."""
+        names = self.pending_images or self.images
+        return names[-1] if names else None
+
+
+@dataclass(frozen=True)
+class StudioInfo:
+    """What the page needs to know about the model it talks to."""
+
+    title: str
+    notice: str
+    licence: str
+    voices: tuple[Voice, ...]
+    questions: tuple[str, ...]
+    examples: tuple[tuple[Path, str], ...]
+    can_draw: bool
+
+
+class Chat:
+    def __init__(self, store: Store, shelf: ImageShelf, host: ModelHost):
+        self.store, self.shelf, self.host = store, shelf, host
+        # One lock a visitor: two tabs share a conversation, and turns must not interleave. Weak, so that a
+        # studio with many passing visitors does not grow.
+        self._locks: weakref.WeakValueDictionary[str, _Lock] = weakref.WeakValueDictionary()
+        self._locks_guard = threading.Lock()
+
+    # ---- what can be chosen
+
+    def studio(self, actor: Actor) -> StudioInfo:
+        actor.require("chat")
+        entry = self.host.entry
+        world = entry.world
+        return StudioInfo(
+            title=entry.title,
+            notice=entry.notice,
+            licence=entry.licence,
+            voices=self.host.voices(actor),
+            questions=tuple(world.questions) if world else ("Describe this image in detail.",),
+            examples=self._examples,
+            can_draw=world is not None,
+        )
+
+    def add_image(self, actor: Actor, data: bytes) -> StoredImage:
+        """Cleans and stores a picture; raises `InvalidImage`."""
+        actor.require("chat")
+        return self.shelf.intake(data)
+
+    def image_path(self, actor: Actor, name: str) -> Path:
+        actor.require("chat")
+        return self.shelf.path(name)
+
+    def draw_scene(self, actor: Actor, split: str = "pairs", seed: int | None = None) -> StoredImage:
+        """A fresh picture of the model's world, whose truth is known; raises `InvalidData` where there is no world."""
+        actor.require("chat")
+        world = self.host.require_world()
+        data, source = world.draw(split, world.fresh_seed(split) if seed is None else seed)
+        image = self.shelf.intake(data)
+        self.store.set_image_source(image.name, source)
+        return image
+
+    # ---- the conversation
+
+    def open(self, actor: Actor) -> ChatState:
+        """The visitor's conversation, or a new one."""
+        actor.require("chat")
+        document = self.store.conversation(actor.visitor)
+        if document is None:
+            return self._fresh(actor)
+        state = _state_from_dict(document)
+        known = {voice.id for voice in self.host.voices(actor)}
+        # A deleted adapter must not leave a conversation that cannot be opened.
+        left, right = (voice if voice in known else BASELINE for voice in (state.left, state.right))
+        turns = tuple(
+            replace(turn, **{side: self._with_judgement(getattr(turn, side)) for side in SIDES})
+            for turn in state.turns
+        )
+        return replace(state, left=left, right=right, turns=turns, streaming=False)
+
+    def new_conversation(self, actor: Actor, keep_image: bool = False) -> ChatState:
+        state = self.open(actor)
+        fresh = replace(self._fresh(actor), left=state.left, right=state.right, sampling=state.sampling)
+        if keep_image and state.shown_image:
+            fresh = replace(fresh, pending_images=(state.shown_image,))
+        return self._keep(actor, fresh)
+
+    def set_images(self, actor: Actor, names: tuple[str, ...]) -> ChatState:
+        """Pictures that join the conversation with the next question; earlier turns keep theirs."""
+        for name in names:
+            self.shelf.path(name)
+        return self._keep(actor, replace(self.open(actor), pending_images=tuple(names)))
+
+    def choose(self, actor: Actor, left: str, right: str, sampling: Sampling) -> ChatState:
+        """Names the voice of each column and how they decode; raises `NotFound` for a voice that is not offered."""
+        actor.require("chat")
+        for voice in (left, right):
+            self.host.voice(actor, voice)
+        _check_sampling(sampling)
+        return self._keep(actor, replace(self.open(actor), left=left, right=right, sampling=sampling))
+
+    def swap(self, actor: Actor) -> ChatState:
+        state = self.open(actor)
+        turns = tuple(replace(turn, left=turn.right, right=turn.left) for turn in state.turns)
+        return self._keep(actor, replace(state, left=state.right, right=state.left, turns=turns))
+
+    def ask(self, actor: Actor, question: str, stop: threading.Event) -> Iterator[ChatState]:
+        """Streams both answers to `question`; the last state carries their ids. A stopped answer is kept as it stands.
+
+        Raises `InvalidData` for an empty or over-long question or a missing picture, before anything changes.
+        """
+        actor.require("chat")
+        question = normalise_generated(question).strip()
+        _check_question(question)
+        with self._lock(actor.visitor):
+            state = self.open(actor)
+            if len(state.turns) >= MAX_TURNS:
+                raise InvalidData(
+                    f"This conversation has {len(state.turns)} turns.",
+                    f"One holds at most {MAX_TURNS}: the model's context is finite.",
+                    "Start a new conversation; this one stays in the store.",
+                )
+            if not state.images and not state.pending_images:
+                raise InvalidData(
+                    "There is no picture yet.",
+                    "The models answer about a picture.",
+                    "Upload one, paste one, or choose an example.",
+                )
+            yield from self._stream(actor, state, question, stop)
+
+    def regenerate(self, actor: Actor, stop: threading.Event, question: str | None = None) -> Iterator[ChatState]:
+        """Asks the last question again, or `question` in its place; the earlier answers stay in the store."""
+        actor.require("chat")
+        if question is not None:
+            question = normalise_generated(question).strip()
+            _check_question(question)
+        with self._lock(actor.visitor):
+            state = self.open(actor)
+            if not state.turns:
+                raise InvalidData("There is no question yet.", "Nothing was asked.", "Type a question first.")
+            last = state.turns[-1]
+            earlier = state.turns[:-1]
+            before = replace(
+                state,
+                turns=earlier,
+                images=tuple(name for turn in earlier for name in turn.images),
+                pending_images=last.images or state.pending_images,
+            )
+            yield from self._stream(actor, before, question or last.question, stop)
+
+    # ---- judgements that need no correction
+
+    def vote(self, actor: Actor, outcome: str) -> str:
+        """Judges the last turn as a whole: "left", "right", "tie" or "both_bad"; returns a sentence for the page."""
+        actor.require("correct")
+        if outcome not in (*SIDES, "tie", "both_bad"):
+            raise InvalidData(
+                f"The vote '{outcome}' is unknown.", "A vote is one of four.", "Choose one of the buttons."
+            )
+        state = self.open(actor)
+        if not state.turns or not all(getattr(state.turns[-1], side).answer_id for side in SIDES):
+            raise InvalidData("There are no two answers yet.", "A vote compares two.", "Ask a question first.")
+        answers = {side: self.store.answer(getattr(state.turns[-1], side).answer_id) for side in SIDES}
+        if outcome not in SIDES:
+            self._save_judgement(actor, (answers["left"].id, answers["right"].id), outcome)
+            return "Noted: a tie." if outcome == "tie" else "Noted: both are bad. Correct one of them to make a pair."
+        chosen, rejected = answers[outcome], answers["right" if outcome == "left" else "left"]
+        judgement = self._judgement(actor, (chosen.id, rejected.id), "preferred")
+        # With histories of their own the two answers reply to different prompts: no preference pair comes of that.
+        comparable = chosen.prompt == rejected.prompt and chosen.text != rejected.text
+        pair = None
+        if comparable:
+            pair = PreferencePair(
+                id="",
+                prompt=chosen.prompt,
+                chosen=chosen.text,
+                rejected=rejected.text,
+                edits=(),
+                outcome="preferred",
+                provenance=replace(make_provenance(self.store, actor, rejected), chosen_model=chosen.model),
+            )
+        self.store.save(judgement, pair)
+        return (
+            "Noted."
+            if comparable
+            else "Noted, without a pair: the two answers are the same or reply to different turns."
+        )
+
+    def faithful(self, actor: Actor, answer_id: str) -> str:
+        """Records that nothing in an answer is wrong."""
+        actor.require("correct")
+        answer = self.store.answer(answer_id)
+        if answer.visitor != actor.visitor:
+            raise NotFound(
+                "That answer is not here.", "It is not one of yours.", "Ask a question and judge its answer."
+            )
+        self._save_judgement(actor, (answer_id,), "faithful")
+        return "Noted: nothing wrong in this answer."
+
+    # ---- inside
+
+    @cached_property
+    def _examples(self) -> tuple[tuple[Path, str], ...]:
+        """Pictures to begin with: scenes drawn into the shelf where the model has a world, so that their truth is known
+        like that of any other scene; else those of the catalogue.
+        """
+        entry = self.host.entry
+        if entry.world is None:
+            return tuple(entry.examples)
+        drawn = []
+        for source in entry.world.example_sources():
+            image = self.shelf.intake(entry.world.picture(source))
+            self.store.set_image_source(image.name, source)
+            drawn.append((self.shelf.path(image.name), entry.world.truth(source).scene_type))
+        return tuple(drawn)
+
+    def _fresh(self, actor: Actor) -> ChatState:
+        voices = self.host.voices(actor)
+        return ChatState(uuid.uuid4().hex, left=BASELINE, right=voices[1].id if len(voices) > 1 else BASELINE)
+
+    def _keep(self, actor: Actor, state: ChatState) -> ChatState:
+        self.store.save_conversation(actor.visitor, _state_to_dict(state))
+        return state
+
+    def _lock(self, visitor: str) -> "_Lock":
+        with self._locks_guard:
+            lock = self._locks.get(visitor)
+            if lock is None:
+                lock = self._locks[visitor] = _Lock()
+            return lock
+
+    def _with_judgement(self, reply: Reply) -> Reply:
+        if not reply.answer_id:
+            return reply
+        judgements = self.store.judgements(answer=reply.answer_id)
+        return replace(reply, judged=judgements[0].outcome if judgements else "")
+
+    def _judgement(self, actor: Actor, answers: tuple[str, ...], outcome: str) -> Judgement:
+        return Judgement(
+            id=uuid.uuid4().hex,
+            answers=answers,
+            outcome=outcome,
+            flags=(),
+            reason="",
+            annotator=annotator_name(self.store, actor),
+            created=now(),
+            active_seconds=0.0,
+        )
+
+    def _save_judgement(self, actor: Actor, answers: tuple[str, ...], outcome: str) -> None:
+        self.store.save(self._judgement(actor, answers, outcome), None)
+
+    def _stream(self, actor: Actor, state: ChatState, question: str, stop: threading.Event) -> Iterator[ChatState]:
+        from rlhfv.models.local import Row
+
+        images = state.pending_images
+        prompts = {side: Prompt(question, images, _history(state.turns, side)) for side in SIDES}
+        voices = {side: self.host.voice(actor, getattr(state, side)) for side in SIDES}
+        blank = {side: Reply(voice_title=voices[side].title) for side in SIDES}
+        asked = replace(
+            state,
+            turns=(*state.turns, ChatTurn(question, images, **blank)),
+            images=state.images + images,
+            pending_images=(),
+            streaming=True,
+        )
+        yield asked
+        model = self.host.model_for(actor, state.left, state.right)
+        rows = [Row(getattr(state, side) or None, prompts[side]) for side in SIDES]
+        stream = model.answer_both(rows, state.sampling, self.shelf.path, stop)
+        generated = None
+        try:
+            while generated is None:
+                try:
+                    texts = next(stream)
+                except StopIteration as end:
+                    generated = end.value
+                else:
+                    yield _with_replies(
+                        asked, {side: replace(blank[side], text=text) for side, text in zip(SIDES, texts, strict=True)}
+                    )
+        finally:
+            stream.close()
+        replies = {}
+        for side, result in zip(SIDES, generated, strict=True):
+            answer = Answer(
+                id=uuid.uuid4().hex,
+                prompt=prompts[side],
+                text=normalise_generated(result.text),
+                model=replace(model.identity, adapter=getattr(state, side) or None),
+                sampling=state.sampling,
+                visitor=actor.visitor,
+                created=now(),
+                row_layout=tuple(result.row_layout),
+                row=result.row,
+                finished=result.finished,
+            )
+            self.store.add_answer(answer)
+            replies[side] = replace(blank[side], text=answer.text, answer_id=answer.id, finished=result.finished)
+        yield self._keep(actor, replace(_with_replies(asked, replies), streaming=False))
+
+
+class _Lock:
+    """A lock that a `WeakValueDictionary` can hold."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+
+    def __enter__(self):
+        self._lock.acquire()
+
+    def __exit__(self, *_):
+        self._lock.release()
+
+
+def _check_question(question: str) -> None:
+    if not question:
+        raise InvalidData("The question is empty.", "The models need one.", "Type a question and send it again.")
+    if len(question) > MAX_QUESTION:
+        raise InvalidData(
+            f"The question has {len(question):,} characters.",
+            f"At most {MAX_QUESTION:,} fit.",
+            "Shorten it; your text is still in the box.",
+        )
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    bounds = (("temperature", 0, 2), ("top_p", 0.01, 1), ("max_new_tokens", 1, 2048), ("seed", 0, 2**31 - 1))
+    for name, low, high in bounds:
+        value = getattr(sampling, name)
+        if not low <= value <= high:
+            raise InvalidData(
+                f"{name} is {value}.", f"It must lie between {low} and {high}.", "Choose a value between."
+            )
+
+
+def _history(turns: tuple[ChatTurn, ...], side: str) -> tuple[Turn, ...]:
+    return tuple(Turn(turn.question, getattr(turn, side).text, turn.images) for turn in turns)
+
+
+def _with_replies(state: ChatState, replies: dict[str, Reply]) -> ChatState:
+    return replace(state, turns=(*state.turns[:-1], replace(state.turns[-1], **replies)))
+
+
+def _state_to_dict(state: ChatState) -> dict:
+    return asdict(state)
+
+
+def _state_from_dict(document: dict) -> ChatState:
+    turns = tuple(
+        ChatTurn(turn["question"], tuple(turn["images"]), Reply(**turn["left"]), Reply(**turn["right"]))
+        for turn in document["turns"]
+    )
+    return ChatState(
+        **{
+            **document,
+            "turns": turns,
+            "images": tuple(document["images"]),
+            "pending_images": tuple(document["pending_images"]),
+            "sampling": Sampling(**document["sampling"]),
+        }
+    )

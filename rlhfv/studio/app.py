@@ -1,0 +1,143 @@
+"""The page: five tabs in one Blocks. `build_app` has no side effects; `launch` serves it."""
+
+import mimetypes
+from importlib import resources
+
+import gradio as gr
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from rlhfv.errors import StudioError
+from rlhfv.runs.local import LocalRuns
+from rlhfv.runs.supervisor import Supervisor
+from rlhfv.services import Actor, Services
+from rlhfv.studio import chat, correct, evaluate, pairs, train
+from rlhfv.studio.view import h, view
+from rlhfv.studio.visitor import VisitorCookie, actor, read_key
+from rlhfv.studio.wiring import NAMES, Page, connect
+
+TITLE = "RLHF-V correction studio"
+WAITING = 400
+MAX_UPLOAD = "500mb"
+
+
+def build_app(services: Services) -> gr.Blocks:
+    """The whole page over `services`; nothing is started, loaded or written."""
+    info = services.chat.studio(Actor("page", rights=frozenset({"chat"})))
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
+        view(
+            h(
+                "header.top",
+                h("h1", TITLE),
+                h("p.lead", "Ask two voices about a picture, mend what is not in it, train on that, and ask again."),
+                h("p.model", h("span.chip", info.title), h("span.by", info.notice)),
+            ),
+            elem_id="top",
+        )
+        with gr.Tabs(elem_id="tabs") as tabs:
+            built, tab = {}, {}
+            for name, module in zip(NAMES, (chat, correct, pairs, train, evaluate), strict=True):
+                with gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}") as tab[name]:
+                    built[name] = module.build(services)
+        connect(services, Page(demo, tabs, tab, **built))
+    demo.queue(max_size=WAITING, default_concurrency_limit=8, api_open=False)
+    return demo
+
+
+def launch(services: Services, demo: gr.Blocks | None = None, prevent_thread_lock: bool = False, **options):
+    """Serves the page, loads the model in the background and lets queued runs start; `options` go to `Blocks.launch`.
+
+    Returns what that returns; at the end of the server unless `prevent_thread_lock`.
+    """
+    settings = services.settings
+    demo = demo or build_app(services)
+    options = {
+        "server_name": settings.host,
+        "server_port": settings.port,
+        "inbrowser": settings.open_browser,
+        "theme": build_theme(),
+        "css": read_asset("studio.css"),
+        "js": read_asset("studio.js"),
+        "app_kwargs": {
+            "middleware": [Middleware(VisitorCookie, key=read_key(settings.data_dir))],
+            "routes": [Route("/images/{name}", serve_image(services))],
+            "docs_url": None,
+            "redoc_url": None,
+            "openapi_url": None,
+        },
+        "footer_links": [],
+        "run_history": False,
+        "ssr_mode": False,
+        "show_error": False,
+        "enable_monitoring": False,
+        "max_file_size": MAX_UPLOAD,
+        "max_threads": 80,
+        **options,
+    }
+    try:
+        served = demo.launch(**options, prevent_thread_lock=True)
+    except ValueError:
+        # Gradio asks its own server for the page and gives up after three seconds; on a busy machine the server runs
+        # nevertheless.
+        if not demo.is_running:
+            raise
+        served = demo.app, demo.local_url, None
+    # Only now: importing torch keeps the server from answering Gradio's own check of itself in time.
+    services.host.warm()
+    Supervisor(LocalRuns(settings.data_dir)).start()
+    if not prevent_thread_lock:
+        demo.block_thread()
+    return served
+
+
+def build_theme() -> gr.themes.Base:
+    sizes = gr.themes.sizes
+    font = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
+    return gr.themes.Soft(
+        primary_hue="indigo",
+        neutral_hue="slate",
+        text_size=sizes.text_sm,
+        spacing_size=sizes.spacing_sm,
+        radius_size=sizes.radius_sm,
+        font=[font, "system-ui", "sans-serif"],
+        font_mono=[gr.themes.LocalFont("IBM Plex Mono", weights=(400,)), "ui-monospace", "monospace"],
+    ).set(
+        # A page of many fields is calmer when their names do not shout.
+        block_title_background_fill="none",
+        block_title_background_fill_dark="none",
+        block_title_padding="0",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
+        block_title_text_size="*text_sm",
+        block_shadow="none",
+        input_shadow="none",
+        input_border_width="1px",
+        checkbox_border_color="*neutral_400",
+        checkbox_label_shadow="none",
+        button_secondary_shadow="none",
+        button_secondary_border_color="*border_color_primary",
+        button_border_width="1px",
+        button_border_width_dark="1px",
+    )
+
+
+def serve_image(services: Services):
+    """The endpoint of stored pictures: a name is the hash of the bytes, so a copy stays good for ever."""
+
+    async def image(request: Request) -> Response:
+        try:
+            path = services.chat.image_path(actor(request), request.path_params["name"])
+            size = path.stat().st_size
+        except (StudioError, OSError):
+            return PlainTextResponse("There is no such picture.", status_code=404)
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        headers = {"cache-control": "private, max-age=31536000, immutable", "x-content-type-options": "nosniff"}
+        return FileResponse(path, media_type=kind, headers=headers) if size else PlainTextResponse("", 404)
+
+    return image
+
+
+def read_asset(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")

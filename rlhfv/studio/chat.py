@@ -1,0 +1,332 @@
+"""The Chat tab: one question, two voices, and the judgements that need no editor."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from rlhfv.corrections.conversation import Sampling
+from rlhfv.corrections.images import MAX_BYTES
+from rlhfv.services import Actor, Services
+from rlhfv.services.chat import ChatState
+from rlhfv.studio import chat_view as shown
+from rlhfv.studio.events import MODEL, explain, private, script, throttle
+from rlhfv.studio.picture import PictureBox
+from rlhfv.studio.view import view
+from rlhfv.studio.visitor import actor
+
+# A dropdown takes an empty value for "nothing chosen", and the baseline's id is empty.
+BASELINE = "baseline"
+ASK = "Ask both models about the picture …"
+FOCUS_QUESTION = "() => document.querySelector('#question textarea')?.focus()"
+
+
+@dataclass(frozen=True)
+class ChatTab:
+    """`left` and `right` send `edit` with an answer's id; `show(who)` gives what the tab shows to a visitor."""
+
+    left: gr.HTML
+    right: gr.HTML
+    outputs: tuple
+    show: Callable[[Actor], dict]
+
+
+class Stops:
+    """The generations that a visitor can stop. One visitor may have several pages open."""
+
+    def __init__(self):
+        self._events: dict[str, set[threading.Event]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, visitor: str) -> threading.Event:
+        event = threading.Event()
+        with self._lock:
+            self._events.setdefault(visitor, set()).add(event)
+        return event
+
+    def end(self, visitor: str, event: threading.Event) -> None:
+        """Also stops what still runs: the page is gone."""
+        event.set()
+        with self._lock:
+            events = self._events.get(visitor, set())
+            events.discard(event)
+            if not events:
+                self._events.pop(visitor, None)
+
+    def stop(self, visitor: str) -> None:
+        with self._lock:
+            for event in self._events.get(visitor, ()):
+                event.set()
+
+
+def build(services: Services) -> ChatTab:
+    chat, stops = services.chat, Stops()
+    info = chat.studio(Actor("page", rights=frozenset({"chat"})))
+
+    with gr.Row(elem_classes="workbench"):
+        with gr.Column(scale=3, min_width=260, elem_classes="side"):
+            picture = PictureBox(
+                label="Picture",
+                sources=["upload", "webcam", "clipboard"],
+                type="filepath",
+                image_mode=None,
+                height=300,
+                buttons=["fullscreen"],
+                placeholder="Drop a picture here,\npaste one, or choose an example",
+                elem_id="chat-picture",
+                alt_text="The picture that both models are asked about",
+            )
+            strip = view(elem_id="chat-strip")
+            with gr.Row(elem_classes="tight"):
+                draw = gr.Button("New scene", size="sm", visible=info.can_draw, elem_id="new-scene")
+                another = gr.UploadButton("Add another", size="sm", file_types=["image"], elem_id="add-picture")
+            examples = gr.Gallery(
+                value=[(str(path), label) for path, label in info.examples],
+                label="Example pictures",
+                show_label=False,
+                columns=4,
+                height="auto",
+                allow_preview=False,
+                interactive=False,
+                buttons=[],
+                object_fit="cover",
+                visible=bool(info.examples),
+                elem_id="chat-examples",
+            )
+            with gr.Accordion("Sampling and seed", open=False, elem_id="sampling"):
+                temperature = gr.Slider(
+                    0, 2, 0, step=0.05, label="Temperature", info="0 is greedy: always the likeliest word."
+                )
+                top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", info="Drops the unlikely words; 1 keeps all.")
+                tokens = gr.Slider(16, 1024, 256, step=16, label="Longest answer", info="In tokens.")
+                seed = gr.Number(
+                    0, precision=0, minimum=0, maximum=2**31 - 1, label="Seed", info="The same seed repeats an answer."
+                )
+        with gr.Column(scale=9, min_width=300, elem_classes="talk"):
+            with gr.Row(equal_height=True, elem_classes="columns"):
+                with gr.Column(min_width=260, elem_classes="card"):
+                    left_voice = gr.Dropdown(
+                        [], label="Left column", container=False, elem_id="left-voice", filterable=False
+                    )
+                    left = view(elem_id="left-column", label="Left answers", classes="answers")
+                with gr.Column(min_width=260, elem_classes="card"):
+                    right_voice = gr.Dropdown(
+                        [], label="Right column", container=False, elem_id="right-voice", filterable=False
+                    )
+                    right = view(elem_id="right-column", label="Right answers", classes="answers")
+            with gr.Row(elem_classes="judge"):
+                votes = view(elem_id="votes")
+                marks = gr.Checkbox(
+                    True,
+                    label="Mark the words that differ",
+                    container=False,
+                    min_width=200,
+                    scale=0,
+                    elem_id="mark-words",
+                )
+            message = view(elem_id="chat-message")
+            box = gr.Textbox(
+                label="Question",
+                show_label=False,
+                placeholder=ASK,
+                lines=1,
+                max_lines=8,
+                max_length=8000,
+                submit_btn=True,
+                stop_btn=False,
+                elem_id="question",
+                autofocus=True,
+                html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=True, enterkeyhint="send"),
+            )
+            with gr.Row(elem_classes="tight after"):
+                asked = view(*shown.suggestions(info.questions), elem_id="suggestions")
+                again = gr.Button("↻ Regenerate", size="sm", min_width=110, scale=0, elem_id="regenerate")
+                edit = gr.Button("Edit last question", size="sm", min_width=140, scale=0, elem_id="edit-question")
+                swap = gr.Button("⇄ Swap", size="sm", min_width=80, scale=0, elem_id="swap")
+                new = gr.Button("New conversation", size="sm", min_width=140, scale=0, elem_id="new-conversation")
+    editing = gr.State(False)
+
+    columns = (left, right, votes, strip)
+    settings = (temperature, top_p, tokens, seed)
+    outputs = (*columns, picture, left_voice, right_voice, *settings, message)
+
+    def show(state: ChatState, note: str = "") -> dict:
+        return {
+            left: shown.column(state, "left"),
+            right: shown.column(state, "right"),
+            votes: shown.vote_bar(state, note),
+            strip: shown.picture_strip(state),
+        }
+
+    def show_all(who: Actor, state: ChatState, note: str = "", problem: list | None = None) -> dict:
+        voices = [
+            (voice.title + (f" ({voice.notice})" if voice.notice else ""), voice.id or BASELINE)
+            for voice in chat.studio(who).voices
+        ]
+        sampling = state.sampling
+        return {
+            **show(state, note),
+            picture: state.shown_image,
+            left_voice: gr.Dropdown(voices, value=state.left or BASELINE),
+            right_voice: gr.Dropdown(voices, value=state.right or BASELINE),
+            temperature: sampling.temperature,
+            top_p: sampling.top_p,
+            tokens: sampling.max_new_tokens,
+            seed: sampling.seed,
+            message: problem or [],
+        }
+
+    def refresh(who: Actor) -> dict:
+        return show_all(who, chat.open(who))
+
+    def change(action, request: gr.Request) -> dict:
+        """Runs `action(actor)`, which returns the new state or None, and shows the conversation or the error."""
+        who = actor(request)
+        try:
+            state = action(who)
+        except Exception as error:
+            return show_all(who, chat.open(who), problem=shown.alert(*explain(error)))
+        return show_all(who, state or chat.open(who))
+
+    def take(who: Actor, path: str, beside: bool = False) -> ChatState:
+        """The uploaded file becomes a stored picture; the file itself, with whatever metadata it has, goes."""
+        file = Path(path)
+        try:
+            with file.open("rb") as stream:
+                # One byte over the limit is enough for the shelf to refuse it.
+                image = chat.add_image(who, stream.read(MAX_BYTES + 1))
+        finally:
+            file.unlink(missing_ok=True)
+        kept = chat.open(who).pending_images if beside else ()
+        return chat.set_images(who, (*(name for name in kept if name != image.name), image.name))
+
+    def upload(path: str | None, request: gr.Request):
+        return change(lambda who: take(who, path) if path else chat.set_images(who, ()), request)
+
+    def add_another(path: str | None, request: gr.Request):
+        return change(lambda who: take(who, path, beside=True) if path else None, request)
+
+    def new_scene(request: gr.Request):
+        return change(lambda who: chat.set_images(who, (chat.draw_scene(who).name,)), request)
+
+    def choose_example(event: gr.SelectData, request: gr.Request):
+        def use(who: Actor) -> ChatState:
+            data = info.examples[event.index][0].read_bytes()
+            return chat.set_images(who, (chat.add_image(who, data).name,))
+
+        return change(use, request)
+
+    def strip_action(event: gr.EventData, request: gr.Request):
+        def act(who: Actor) -> ChatState:
+            if event.act == "fresh":
+                return chat.new_conversation(who, keep_image=True)
+            pending = chat.open(who).pending_images
+            return chat.set_images(who, tuple(name for name in pending if name != event.ref))
+
+        return change(act, request)
+
+    def choose(left_id, right_id, warmth, nucleus, longest, number, request: gr.Request):
+        voices = ["" if voice == BASELINE else voice for voice in (left_id, right_id)]
+        sampling = Sampling(warmth, nucleus, int(longest), int(number or 0))
+        return change(lambda who: chat.choose(who, *voices, sampling), request)
+
+    def swap_columns(request: gr.Request):
+        return change(chat.swap, request)
+
+    def start_over(request: gr.Request):
+        return change(chat.new_conversation, request)
+
+    def stream(who: Actor, question: str, start) -> Iterator[dict]:
+        """Streams `start(stop)` into the columns; after an error the question is back in its box."""
+        stop = stops.add(who.visitor)
+        running = gr.Textbox(value="", placeholder=ASK, submit_btn=False, stop_btn=True)
+        ready = gr.Textbox(placeholder=ASK, submit_btn=True, stop_btn=False)
+        try:
+            yield {box: running, message: [], editing: False}
+            for state in throttle(start(stop)):
+                yield show(state)
+            yield {box: ready}
+        except Exception as error:
+            back = gr.Textbox(value=question, placeholder=ASK, submit_btn=True, stop_btn=False)
+            yield {**show(chat.open(who)), box: back, message: shown.alert(*explain(error))}
+        finally:
+            stops.end(who.visitor, stop)
+
+    def ask(question: str, is_edit: bool, request: gr.Request):
+        who = actor(request)
+        if is_edit:
+            yield from stream(who, question, lambda stop: chat.regenerate(who, stop, question))
+        else:
+            yield from stream(who, question, lambda stop: chat.ask(who, question, stop))
+
+    def suggest(event: gr.EventData, request: gr.Request):
+        who, question = actor(request), info.questions[int(event.ref)]
+        yield from stream(who, question, lambda stop: chat.ask(who, question, stop))
+
+    def regenerate(request: gr.Request):
+        who = actor(request)
+        state = chat.open(who)
+        if state.sampling.temperature > 0:
+            # The same seed would draw the same words again.
+            sampling = Sampling(**{**vars(state.sampling), "seed": (state.sampling.seed + 1) % 2**31})
+            chat.choose(who, state.left, state.right, sampling)
+            yield {seed: sampling.seed}
+        yield from stream(who, "", lambda stop: chat.regenerate(who, stop))
+
+    def edit_last(request: gr.Request):
+        state = chat.open(actor(request))
+        if not state.turns:
+            return {message: shown.alert("There is no question to edit.", "Nothing was asked yet.", "Type one below.")}
+        return {
+            box: gr.Textbox(
+                value=state.turns[-1].question, placeholder="Your last question: change it and send it again"
+            ),
+            editing: True,
+            message: [],
+        }
+
+    def stop_all(request: gr.Request) -> None:
+        stops.stop(actor(request).visitor)
+
+    def vote(event: gr.EventData, request: gr.Request):
+        who = actor(request)
+        try:
+            note = chat.vote(who, event.ref)
+        except Exception as error:
+            return {message: shown.alert(*explain(error))}
+        return {**show(chat.open(who), note), message: []}
+
+    def judge(event: gr.EventData, request: gr.Request):
+        who = actor(request)
+        try:
+            note = chat.faithful(who, event.ref)
+        except Exception as error:
+            return {message: shown.alert(*explain(error))}
+        return {**show(chat.open(who), note), message: []}
+
+    streamed = [*columns, box, message, editing, seed]
+    private(box.submit, ask, [box, editing], streamed, **MODEL)
+    private(asked.select, suggest, None, streamed, **MODEL)
+    private(again.click, regenerate, None, streamed, **MODEL)
+    private(box.stop, stop_all, queue=False)
+    script(private(edit.click, edit_last, None, [box, editing, message]).then, FOCUS_QUESTION)
+    private(picture.input, upload, picture, outputs)
+    private(another.upload, add_another, another, outputs)
+    private(draw.click, new_scene, None, outputs)
+    private(examples.select, choose_example, None, outputs)
+    private(strip.select, strip_action, None, outputs)
+    for voice in (left_voice, right_voice):
+        private(voice.input, choose, [left_voice, right_voice, *settings], outputs)
+    for setting in (temperature, top_p, tokens):
+        private(setting.release, choose, [left_voice, right_voice, *settings], outputs)
+    private(seed.blur, choose, [left_voice, right_voice, *settings], outputs)
+    private(swap.click, swap_columns, None, outputs)
+    private(new.click, start_over, None, outputs)
+    private(votes.select, vote, None, [*columns, message])
+    for side in (left, right):
+        private(side.select, judge, None, [*columns, message])
+    script(marks.input, "(on) => { document.body.classList.toggle('no-marks', !on); }", marks)
+
+    return ChatTab(left, right, outputs, refresh)

@@ -1,0 +1,267 @@
+"""The Correct tab: one answer beside its picture, until what is wrong in it is mended."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gradio as gr
+
+from rlhfv.corrections.edits import Edit
+from rlhfv.services import Actor, Services
+from rlhfv.services.correcting import FLAGS, SKIP_REASONS, EditorState
+from rlhfv.services.terms import LICENCES, Terms, TermsMissing
+from rlhfv.studio.chat_view import alert
+from rlhfv.studio.events import explain, private, script
+from rlhfv.studio.pairs_view import short
+from rlhfv.studio.span_editor import CorrectionDocument, SpanEditor
+from rlhfv.studio.view import Node, button, empty, h, view
+from rlhfv.studio.viewer import show, viewer
+from rlhfv.studio.visitor import actor
+
+FOCUS_EDITOR = """(answer) => {
+  window.studio?.beginAnswer(answer?.answer_id);
+  setTimeout(() => document.querySelector('#editor [contenteditable]')?.focus(), 60);
+}"""
+# The editor says that it is saving; what came of it stands below it, or in the dialog.
+AFTER_SAVE = """() => {
+  const status = document.querySelector('#editor [role=status]');
+  if (status) status.textContent = '';
+  setTimeout(() => document.querySelector('#terms textarea, #terms input')?.focus(), 60);
+}"""
+# Seconds in which the visitor did something on this tab; studio.js counts them.
+ACTIVE = "(document, flags, seconds, ...rest) => [document, flags, window.studio?.activeSeconds() ?? 0, ...rest]"
+
+
+@dataclass(frozen=True)
+class CorrectTab:
+    """What other tabs need: `message` sends `edit` with a pair's id, `open_answer` puts an answer on the workbench."""
+
+    editor: SpanEditor
+    message: gr.HTML
+    outputs: tuple
+    open_answer: Callable[..., dict]
+
+
+def build(services: Services) -> CorrectTab:
+    corrections = services.corrections
+
+    bar = view(elem_id="correct-bar")
+    with gr.Row(elem_classes="workbench correct"):
+        with gr.Column(scale=5, min_width=280, elem_classes="side"):
+            picture = viewer("correct-picture")
+        with gr.Column(scale=8, min_width=300):
+            editor = SpanEditor(elem_id="editor")
+            message = view(elem_id="correct-message")
+            with gr.Column(elem_id="judgement", visible=False) as judgement:
+                flags = gr.CheckboxGroup(
+                    [(f"{name.capitalize()}: {meaning}", name) for name, meaning in FLAGS.items()],
+                    label="Also true of this answer",
+                    container=False,
+                    elem_id="flags",
+                )
+                with gr.Row(elem_classes="tight"):
+                    nothing = gr.Button("Nothing wrong", size="sm", min_width=120, elem_id="nothing-wrong")
+                    reason = gr.Dropdown(
+                        list(SKIP_REASONS),
+                        value=SKIP_REASONS[0],
+                        label="Reason to skip",
+                        container=False,
+                        min_width=150,
+                        elem_id="skip-reason",
+                    )
+                    skip = gr.Button("Skip", size="sm", min_width=70, elem_id="skip")
+                    following = gr.Button("Next answer (Alt+N)", size="sm", min_width=150, elem_id="next-answer")
+            terms_again = gr.Button(
+                "Name, licence and consent …", size="sm", elem_id="terms-again", elem_classes="link"
+            )
+    with gr.Column(visible=False, elem_id="terms", elem_classes="dialog") as dialog:
+        view(
+            h("h3", "Before your first pair is kept"),
+            h(
+                "p",
+                "Every pair carries who made it and what may be done with it. Pairs stay on this machine until "
+                "somebody exports them.",
+            ),
+            elem_id="terms-text",
+        )
+        name = gr.Textbox(
+            label="Your name or a pseudonym",
+            info="Shown as the annotator; may stay empty.",
+            max_length=80,
+            elem_id="annotator",
+        )
+        licence = gr.Dropdown(
+            list(LICENCES), value=LICENCES[0], label="Licence of your corrections", elem_id="licence"
+        )
+        consent = gr.Checkbox(
+            False, label="I agree that my corrections may be published under this licence", elem_id="consent"
+        )
+        with gr.Row(elem_classes="tight"):
+            agree = gr.Button("Keep these answers", variant="primary", size="sm", elem_id="terms-agree")
+            cancel = gr.Button("Cancel", size="sm", elem_id="terms-cancel")
+    saving = gr.State(False)
+    seconds = gr.Number(0, visible=False)
+
+    outputs = (bar, message, picture, editor, judgement, flags)
+
+    def put(state: EditorState | None, note: list[Node] | None = None) -> dict:
+        if state is None:
+            title, hint = (
+                "Every answer is judged.",
+                "Ask the models something in Chat; each answer then waits here for you.",
+            )
+            return {
+                bar: [empty(title, hint)],
+                message: note or [],
+                picture: None,
+                editor: CorrectionDocument(),
+                judgement: gr.Column(visible=False),
+                flags: [],
+            }
+        return {
+            bar: _bar(state),
+            message: note or [],
+            picture: show(state.images, state.question),
+            editor: SpanEditor.document(state.original, state.answer_id, state.edits),
+            judgement: gr.Column(visible=True),
+            flags: [],
+        }
+
+    def open_answer(
+        who: Actor, answer_id: str | None, note: list[Node] | None = None, after: str | None = None
+    ) -> dict:
+        """The named answer, or the next that waits; an id that is not the visitor's shows why it is refused."""
+        try:
+            return put(corrections.open(who, answer_id or None, after), note)
+        except Exception as error:
+            return put(corrections.open(who), alert(*explain(error)))
+
+    def keep_draft(document: CorrectionDocument, request: gr.Request) -> None:
+        if document.answer_id:
+            corrections.save_draft(actor(request), document.answer_id, _edits(document))
+
+    def save(document: CorrectionDocument, marked: list[str], active: float, request: gr.Request) -> dict:
+        who = actor(request)
+        try:
+            saved = corrections.save(
+                who, document.answer_id, document.original, _edits(document), tuple(marked or ()), float(active or 0)
+            )
+        except TermsMissing:
+            return {dialog: gr.Column(visible=True), saving: True}
+        except Exception as error:
+            return {message: alert(*explain(error))}
+        closed = {dialog: gr.Column(visible=False), saving: False}
+        try:
+            state = corrections.open(who, document.answer_id)
+        except Exception as error:
+            return {**closed, message: alert(*explain(error))}
+        return {**closed, bar: _bar(state), message: _saved(saved.message, saved.pair_id, saved.revision)}
+
+    def agree_to(
+        document, marked, active, who_says: str, under: str, agreed: bool, then_save: bool, request: gr.Request
+    ) -> dict:
+        corrections.set_terms(actor(request), Terms(under, bool(agreed), who_says.strip()))
+        if then_save:
+            return save(document, marked, active, request)
+        return {
+            dialog: gr.Column(visible=False),
+            message: [h("p.done", "Noted. It holds for pairs from now on.", role="status")],
+        }
+
+    def ask_terms(request: gr.Request) -> dict:
+        known = corrections.terms(actor(request)) or Terms()
+        return {
+            dialog: gr.Column(visible=True),
+            name: known.annotator,
+            licence: known.licence,
+            consent: known.consent,
+            saving: False,
+        }
+
+    def judge_faithful(document: CorrectionDocument, request: gr.Request) -> dict:
+        who = actor(request)
+        corrections.faithful(who, document.answer_id)
+        return open_answer(who, None, _done("Noted: nothing wrong in that answer."))
+
+    def skip_it(document: CorrectionDocument, why: str, request: gr.Request) -> dict:
+        who = actor(request)
+        corrections.skip(who, document.answer_id, why or SKIP_REASONS[0])
+        return open_answer(who, None, _done(f"Skipped: {why}."))
+
+    def open_next(document: CorrectionDocument, request: gr.Request) -> dict:
+        who = actor(request)
+        state = corrections.open(who, None, document.answer_id or None)
+        # Behind the last answer the round begins again with the first that still waits.
+        return put(state or corrections.open(who))
+
+    def act(event: gr.EventData, document: CorrectionDocument, request: gr.Request) -> dict:
+        if event.act == "next":
+            return open_next(document, request)
+        who = actor(request)
+        pair_id, _, number = event.ref.rpartition(":")
+        if int(number) > 1:
+            corrections.restore(who, pair_id, int(number) - 1)
+            note = f"Undone: the pair is again as in revision {int(number) - 1}."
+        else:
+            corrections.delete(who, pair_id)
+            note = "Undone: the pair is deleted; its history can bring it back."
+        return {message: _done(note)}
+
+    private(editor.input, keep_draft, editor, None, trigger_mode="always_last")
+    saved_to = [bar, message, dialog, saving]
+    script(private(editor.submit, save, [editor, flags, seconds], saved_to, js=ACTIVE).then, AFTER_SAVE)
+    private(agree.click, agree_to, [editor, flags, seconds, name, licence, consent, saving], saved_to, js=ACTIVE)
+    private(terms_again.click, ask_terms, None, [dialog, name, licence, consent, saving])
+    private(cancel.click, lambda: gr.Column(visible=False), None, dialog)
+    script(private(nothing.click, judge_faithful, editor, outputs).then, FOCUS_EDITOR, editor)
+    script(private(skip.click, skip_it, [editor, reason], outputs).then, FOCUS_EDITOR, editor)
+    script(private(following.click, open_next, editor, outputs).then, FOCUS_EDITOR, editor)
+    script(private(message.select, act, editor, outputs).then, FOCUS_EDITOR, editor)
+
+    return CorrectTab(editor, message, outputs, open_answer)
+
+
+def _edits(document: CorrectionDocument) -> list[Edit]:
+    return [Edit(**correction.model_dump()) for correction in document.corrections]
+
+
+def _bar(state: EditorState) -> list[Node]:
+    waiting = (
+        "Nothing else waits"
+        if state.waiting == 0
+        else f"{state.waiting} answer{'s' if state.waiting > 1 else ''} to judge"
+    )
+    earlier = [
+        h("div.turn", h("p.question", turn.question, dir="auto"), h("p.answer-text", turn.answer, dir="auto"))
+        for turn in state.history
+    ]
+    return [
+        h(
+            "div.subject",
+            h("p.asked", h("span.label", "Question"), h("strong", state.question, dir="auto")),
+            h(
+                "p.facts",
+                h("span.chip", waiting),
+                h("span.chip", "saved before") if state.saved_pair else None,
+                h("span.by", short(state.model), title=state.model),
+            ),
+            h("details", h("summary", f"{len(earlier)} earlier turns of this conversation"), *earlier)
+            if earlier
+            else None,
+        )
+    ]
+
+
+def _done(note: str) -> list[Node]:
+    return [h("p.done", note, role="status")]
+
+
+def _saved(note: str, pair_id: str, revision: int) -> list[Node]:
+    return [
+        h(
+            "p.done",
+            h("span", "✓ ", note, role="status"),
+            button("Undo", "undo", f"{pair_id}:{revision}", "quiet"),
+            button("History", "history", pair_id, "quiet", data_event="edit"),
+            button("Next answer", "next", "", "primary", aria_keyshortcuts="Alt+N"),
+        )
+    ]

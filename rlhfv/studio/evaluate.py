@@ -1,0 +1,183 @@
+"""The Evaluate tab: is a voice better than the baseline, and at what price."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gradio as gr
+
+from rlhfv.services import Actor, Services
+from rlhfv.services.evaluating import MAX_SCENES
+from rlhfv.services.model_host import BASELINE
+from rlhfv.studio import evaluate_view, runs_view
+from rlhfv.studio.chat_view import alert
+from rlhfv.studio.events import explain, private
+from rlhfv.studio.view import Node, button, empty, h, view
+from rlhfv.studio.visitor import actor
+
+EMPTY = (
+    "No evaluation yet.",
+    "Choose an adapter on the left and start one: both voices describe the same unseen scenes.",
+)
+FEW_SCENES = 100
+
+
+@dataclass(frozen=True)
+class EvaluateTab:
+    """`refresh(who, run_id)` fills the tab."""
+
+    outputs: tuple
+    refresh: Callable[..., dict]
+
+
+def build(services: Services) -> EvaluateTab:
+    evaluation, chat = services.evaluation, services.chat
+    if not evaluation.can_evaluate():
+        view(
+            empty(
+                "This model has no scenes with a known truth.",
+                "Evaluation counts false claims in drawn scenes. Start the studio with the demo model for that, or "
+                "compare answers by vote in Chat.",
+            ),
+            elem_id="no-evaluation",
+        )
+        return EvaluateTab((), lambda who, run_id="": {})
+
+    with gr.Row(elem_classes="workbench"):
+        with gr.Column(scale=4, min_width=280, elem_classes="side", elem_id="evaluate-form"):
+            voices = gr.CheckboxGroup([], label="Adapters to compare with the baseline", elem_id="evaluate-voices")
+            scenes = gr.Slider(
+                10,
+                MAX_SCENES,
+                FEW_SCENES,
+                step=10,
+                label="Test scenes",
+                info="More scenes, narrower intervals. The figures of the README use 500.",
+                elem_id="evaluate-scenes",
+            )
+            start = gr.Button("Start evaluation", variant="primary", size="sm", elem_id="start-evaluation")
+            view(
+                h(
+                    "p.hint",
+                    "Test scenes were never seen in training. Each claim of an answer is checked against the drawing.",
+                ),
+                elem_id="evaluate-hint",
+            )
+            listing = view(elem_id="evaluations", label="Evaluations")
+        with gr.Column(scale=9, min_width=300):
+            message = view(elem_id="evaluate-message")
+            heading = view(elem_id="evaluation-heading")
+            verdicts = view(elem_id="evaluation-verdicts")
+            figures = view(elem_id="evaluation-figures")
+            examples = view(elem_id="evaluation-examples")
+            log = view(elem_id="evaluation-log")
+    chosen, seen, confirming = gr.State(""), gr.State(None), gr.State("")
+    timer = gr.Timer(1.5, active=False)
+
+    run_outputs = (listing, heading, verdicts, figures, examples, log, chosen, seen, timer)
+    outputs = (*run_outputs, voices, message)
+
+    def show_runs(who: Actor, run_id: str, sure: str = "", before=None):
+        runs = evaluation.runs(who)
+        run = next((each for each in runs if each.id == run_id), None)
+        run = run or next((each for each in runs if each.state in runs_view.OPEN), runs[0] if runs else None)
+        nothing = {verdicts: [], figures: [], examples: []}
+        if run is None:
+            return {
+                **nothing,
+                listing: runs_view.listing([], "", *EMPTY),
+                heading: [],
+                log: [],
+                chosen: "",
+                seen: None,
+                timer: gr.Timer(active=False),
+            }
+        signature = [[(each.id, each.state, each.step, each.place) for each in runs], run.id]
+        if signature == before:
+            return gr.skip()
+        results = evaluation.results(who, run.id) if run.state == "done" else None
+        found = nothing
+        if results is not None:
+            found = {
+                verdicts: evaluate_view.verdicts(results),
+                figures: evaluate_view.figures(results),
+                examples: evaluate_view.examples(results, pictures(who, results)),
+            }
+        return {
+            **found,
+            listing: runs_view.listing(runs, run.id, *EMPTY),
+            heading: runs_view.heading(run, _acts(run, sure == run.id), "Answer"),
+            log: runs_view.log(run.lines),
+            chosen: run.id,
+            seen: signature,
+            timer: gr.Timer(active=any(each.state in runs_view.OPEN for each in runs)),
+        }
+
+    def pictures(who: Actor, results: dict) -> dict[str, str]:
+        """The scenes of the examples, drawn again: a source names the split and the seed of a scene."""
+        drawn = {}
+        for scene in {example["scene"] for example in results["examples"]}:
+            split, _, seed = scene.rpartition(":")[2].partition("/")
+            drawn[scene] = chat.draw_scene(who, split, int(seed)).name
+        return drawn
+
+    def refresh(who: Actor, run_id: str = "") -> dict:
+        offered = [(voice.title, voice.id) for voice in chat.studio(who).voices if voice.id != BASELINE]
+        return {
+            **show_runs(who, run_id),
+            voices: gr.CheckboxGroup(offered, value=[offered[-1][1]] if offered else []),
+            message: []
+            if offered
+            else [empty("No adapter to evaluate.", "Train one in Train; it is offered here when it is done.")],
+        }
+
+    def tick(run_id, before, sure, request: gr.Request):
+        return show_runs(actor(request), run_id, sure, before)
+
+    def open_run(event: gr.EventData, request: gr.Request):
+        return {**show_runs(actor(request), event.ref), confirming: "", message: []}
+
+    def start_run(chosen_voices, count, request: gr.Request):
+        who = actor(request)
+        try:
+            run_id = evaluation.start(who, list(chosen_voices or ()), int(count))
+        except Exception as error:
+            return {message: alert(*explain(error))}
+        return {**show_runs(who, run_id), message: [], confirming: ""}
+
+    def act(event: gr.EventData, request: gr.Request):
+        who, run_id = actor(request), event.ref
+        sure, note = "", []
+        try:
+            if event.act == "ask-delete":
+                sure = run_id
+            elif event.act == "delete":
+                evaluation.delete(who, run_id)
+                note = [h("p.done", "The evaluation is deleted.", role="status")]
+            elif event.act == "stop":
+                evaluation.stop(who, run_id)
+            elif event.act == "resume":
+                evaluation.resume(who, run_id)
+        except Exception as error:
+            note = alert(*explain(error))
+        return {**show_runs(who, run_id, sure), confirming: sure, message: note}
+
+    private(timer.tick, tick, [chosen, seen, confirming], run_outputs, concurrency_limit=None, concurrency_id=None)
+    private(listing.select, open_run, None, [*run_outputs, confirming, message])
+    private(start.click, start_run, [voices, scenes], [*run_outputs, message, confirming])
+    private(heading.select, act, None, [*run_outputs, confirming, message])
+
+    return EvaluateTab(outputs, refresh)
+
+
+def _acts(run, confirming: bool) -> list[Node]:
+    if confirming:
+        return runs_view.confirm_delete(run)
+    return [
+        *(
+            [button("Stop", "stop", run.id, "danger")]
+            if run.state in ("queued", "starting", "running", "stopping")
+            else []
+        ),
+        *([button("Resume", "resume", run.id, "primary")] if run.state in ("stopped", "failed") else []),
+        *([button("Delete", "ask-delete", run.id, "quiet")] if run.state not in runs_view.ALIVE else []),
+    ]

@@ -1,0 +1,93 @@
+"""How every event of the page is registered: closed to the API, quiet while it runs, truthful when it fails."""
+
+import functools
+import html
+import inspect
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import gradio as gr
+from gradio.events import Dependency
+
+from rlhfv.errors import StudioError
+
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+
+# Visitors who wait for the model wait inside the models room, in the order in which they came; the queue only has to
+# hold that many of them at once.
+MODEL = {"concurrency_id": "model", "concurrency_limit": 24}
+# Cheap reads of the store and of run folders.
+READ = {"concurrency_id": "read", "concurrency_limit": 16}
+
+
+def private(event: Callable[..., Dependency], function: Callable, inputs=None, outputs=None, **options) -> Dependency:
+    """Registers `function` for `event`: closed to the API, and nothing fades while it runs unless `options` say so."""
+    settings = {"api_visibility": "private", "show_progress": "hidden", **READ, **options}
+    return event(told(function), inputs, outputs, **settings)
+
+
+def script(event: Callable[..., Dependency], code: str, inputs=None) -> Dependency:
+    """Registers constant JavaScript for `event`; the server hears nothing of it."""
+    return event(None, inputs, None, js=code, api_visibility="private", show_progress="hidden")
+
+
+def told(function: Callable) -> Callable:
+    """`function` with errors that a visitor can act on: a `StudioError` tells its three parts, anything else is logged
+    and shows a neutral sentence without a traceback.
+    """
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def stream(*arguments, **named):
+            try:
+                yield from function(*arguments, **named)
+            except Exception as error:
+                raise as_toast(error) from None
+
+        return stream
+
+    @functools.wraps(function)
+    def call(*arguments, **named):
+        try:
+            return function(*arguments, **named)
+        except Exception as error:
+            raise as_toast(error) from None
+
+    return call
+
+
+def as_toast(error: Exception) -> gr.Error:
+    """The error as Gradio shows it. Its texts are escaped, because Gradio reads them as HTML."""
+    if isinstance(error, gr.Error):
+        return error
+    what, why, fix = explain(error)
+    return gr.Error(html.escape(f"{why} {fix}"), title=html.escape(what), duration=15, print_exception=False)
+
+
+def explain(error: Exception) -> tuple[str, str, str]:
+    """What was wrong, why it cannot work, what to do next."""
+    if isinstance(error, StudioError):
+        return error.what, error.why, error.fix
+    log.error("An event of the page failed.", exc_info=error)
+    return (
+        "Something in the studio failed.",
+        f"The cause ({type(error).__name__}) is in the studio's log.",
+        "What was saved is kept. Try again; if it happens again, tell the owner of this studio the time.",
+    )
+
+
+def throttle(states: Iterable[Item], seconds: float = 0.09) -> Iterator[Item]:
+    """The newest item at most every `seconds`, and always the first and the last: a page that is sent every token
+    falls behind by many seconds.
+    """
+    sent, pending, waiting = 0.0, None, False
+    for state in states:
+        pending, waiting = state, True
+        if time.monotonic() - sent >= seconds:
+            yield pending
+            sent, waiting = time.monotonic(), False
+    if waiting:
+        yield pending

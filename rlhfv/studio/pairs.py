@@ -1,0 +1,207 @@
+"""The Pairs tab: every pair that was made, its history, and the ways in and out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from rlhfv.corrections.edits import KINDS
+from rlhfv.corrections.pairs import PAIR_OUTCOMES
+from rlhfv.services import Actor, Services
+from rlhfv.studio import pairs_view as shown
+from rlhfv.studio.downloads import make_zip, size
+from rlhfv.studio.events import private
+from rlhfv.studio.span_editor import CorrectionDocument, SpanEditor
+from rlhfv.studio.view import Node, button, h, progress, view
+from rlhfv.studio.viewer import show, viewer
+from rlhfv.studio.visitor import actor
+
+PAGE = 20
+ANY = "any"
+
+
+@dataclass(frozen=True)
+class PairsTab:
+    """`refresh(who, pair_id, *filters)` fills the tab; `filters` are its search fields."""
+
+    outputs: tuple
+    chosen: gr.State
+    filters: tuple
+    refresh: Callable[..., dict]
+
+
+def build(services: Services) -> PairsTab:
+    corrections = services.corrections
+
+    with gr.Row(elem_classes="tight filters"):
+        text = gr.Textbox(
+            label="Search",
+            placeholder="Words of a question or an answer",
+            min_width=220,
+            scale=3,
+            elem_id="pairs-search",
+        )
+        kind = gr.Dropdown(
+            [(ANY, "")] + [(name, name) for name in KINDS], value="", label="Kind", min_width=110, elem_id="pairs-kind"
+        )
+        outcome = gr.Dropdown(
+            [(ANY, "")] + [(name, name) for name in PAIR_OUTCOMES],
+            value="",
+            label="Outcome",
+            min_width=110,
+            elem_id="pairs-outcome",
+        )
+        annotator = gr.Textbox(label="Annotator", placeholder=ANY, min_width=110, elem_id="pairs-annotator")
+        model = gr.Textbox(label="Model", placeholder=ANY, min_width=110, elem_id="pairs-model")
+    status = view(elem_id="pairs-status")
+    with gr.Row(elem_classes="workbench"):
+        with gr.Column(scale=5, min_width=290, elem_classes="list"):
+            listing = view(elem_id="pairs-list", label="Pairs")
+            pager = view(elem_id="pairs-pager")
+        with gr.Column(scale=8, min_width=300, visible=False, elem_id="pair") as detail:
+            heading = view(elem_id="pair-heading")
+            with gr.Row(elem_classes="pair-body"):
+                with gr.Column(scale=4, min_width=220):
+                    picture = viewer("pair-picture")
+                with gr.Column(scale=7, min_width=280):
+                    editor = SpanEditor(elem_id="pair-editor")
+                    other = view(elem_id="pair-preferred")
+            record = view(elem_id="pair-record")
+    with gr.Accordion("Export and import", open=False, elem_id="pairs-files"):
+        with gr.Row(elem_classes="tight"):
+            jsonl = gr.Button("Export JSONL with pictures", size="sm", elem_id="export-jsonl")
+            datasets = gr.Button("Export for 🤗 Datasets", size="sm", elem_id="export-datasets")
+            download = gr.DownloadButton(
+                "Download", size="sm", variant="primary", visible=False, elem_id="download-pairs"
+            )
+            upload = gr.UploadButton(
+                "Import JSONL or ZIP", size="sm", file_types=[".jsonl", ".zip"], elem_id="import-pairs"
+            )
+        files = view(elem_id="pairs-files-status")
+    chosen = gr.State("")
+    offset = gr.State(0)
+
+    filters = (text, kind, outcome, annotator, model)
+    outputs = (listing, pager, detail, heading, picture, editor, other, record, chosen, offset, status)
+
+    def find(who: Actor, words, of_kind, with_outcome, by, from_model, start: int):
+        return corrections.find(
+            who,
+            text=words or "",
+            kind=of_kind or None,
+            annotator=by or None,
+            model=from_model or None,
+            outcome=with_outcome or None,
+            offset=start,
+            limit=PAGE,
+        )
+
+    def refresh(who: Actor, pair_id: str, *searched, start: int = 0, note: list[Node] | None = None) -> dict:
+        """The page of the list from `start`, with one pair opened: the given one, or the first of the page."""
+        page = find(who, *searched, start)
+        if start and not page.pairs:
+            start = max(0, (page.total - 1) // PAGE * PAGE)
+            page = find(who, *searched, start)
+        pair_id = pair_id or (page.pairs[0].id if page.pairs else "")
+        return {
+            listing: shown.listing(page.pairs, pair_id, any(searched)),
+            pager: shown.pager(start, PAGE, page.total),
+            offset: start,
+            status: note or [],
+            **open_pair(who, pair_id),
+        }
+
+    def open_pair(who: Actor, pair_id: str) -> dict:
+        if not pair_id:
+            return {detail: gr.Column(visible=False), chosen: ""}
+        history = corrections.history(who, pair_id)
+        pair = history[-1].pair
+        corrected = pair.outcome == "corrected"
+        return {
+            detail: gr.Column(visible=True),
+            chosen: pair_id,
+            heading: shown.heading(pair, history[-1].action == "deleted"),
+            picture: show(pair.prompt.all_images, pair.prompt.question),
+            editor: SpanEditor.document(pair.rejected, "", pair.edits, readonly=True)
+            if corrected
+            else CorrectionDocument(readonly=True),
+            other: [] if corrected else shown.preferred(pair),
+            record: shown.record(pair, history),
+        }
+
+    def search(request: gr.Request, *searched):
+        return refresh(actor(request), "", *searched)
+
+    def select(event: gr.EventData, request: gr.Request, start, *searched):
+        return refresh(actor(request), event.ref, *searched, start=start)
+
+    def turn(event: gr.EventData, request: gr.Request, *searched):
+        return refresh(actor(request), "", *searched, start=int(event.ref))
+
+    def act(event: gr.EventData, request: gr.Request, start, *searched):
+        who = actor(request)
+        pair_id, _, number = event.ref.partition(":")
+        note = None
+        if event.act == "delete":
+            corrections.delete(who, pair_id)
+            note = [
+                h(
+                    "p.done",
+                    h("span", "The pair is deleted.", role="status"),
+                    button("Undo", "undelete", pair_id, "quiet"),
+                )
+            ]
+        elif event.act == "undelete":
+            corrections.undelete(who, pair_id)
+            note = [h("p.done", "The pair is back.", role="status")]
+        elif event.act == "restore":
+            revision = corrections.restore(who, pair_id, int(number))
+            note = [
+                h("p.done", f"Revision {number} is the newest again, as revision {revision.number}.", role="status")
+            ]
+        return refresh(who, pair_id, *searched, start=start, note=note)
+
+    def export(write, name: str, request: gr.Request):
+        who, made = actor(request), []
+        yield {files: [progress(None, "Writing pairs and pictures …")], download: gr.DownloadButton(visible=False)}
+        path = make_zip(name, lambda folder: made.append(write(who, folder)))
+        plural = "s" if made[0] != 1 else ""
+        yield {
+            files: [h("p.done", f"{made[0]} pair{plural}, ready to download.", role="status")],
+            download: gr.DownloadButton(f"Download {path.name} ({size(path)})", value=str(path), visible=True),
+        }
+
+    def export_jsonl(request: gr.Request):
+        yield from export(corrections.export_jsonl, "rlhfv-pairs", request)
+
+    def export_datasets(request: gr.Request):
+        yield from export(corrections.export_datasets, "rlhfv-datasets", request)
+
+    def import_file(request: gr.Request, path: str | None, *searched):
+        if not path:
+            return
+        who = actor(request)
+        yield {files: [progress(None, "Reading the file and checking every row …")]}
+        try:
+            report = corrections.import_jsonl(who, Path(path))
+        finally:
+            Path(path).unlink(missing_ok=True)
+        yield {files: shown.import_report(report), **refresh(who, "", *searched)}
+
+    private(text.change, search, filters, outputs, trigger_mode="always_last")
+    for field in (kind, outcome):
+        private(field.input, search, filters, outputs)
+    for field in (annotator, model):
+        private(field.submit, search, filters, outputs)
+        private(field.blur, search, filters, outputs)
+    private(listing.select, select, [offset, *filters], outputs)
+    private(pager.select, turn, filters, outputs)
+    for part in (heading, record, status):
+        private(part.select, act, [offset, *filters], outputs)
+    exports = {"concurrency_id": "files", "concurrency_limit": 2}
+    private(jsonl.click, export_jsonl, None, [files, download], **exports)
+    private(datasets.click, export_datasets, None, [files, download], **exports)
+    private(upload.upload, import_file, [upload, *filters], [files, *outputs], **exports)
+
+    return PairsTab(outputs, chosen, filters, refresh)

@@ -1,0 +1,187 @@
+"""What the list of pairs, one pair, its history and an import show, as nodes of views."""
+
+import re
+from collections import Counter
+
+from rlhfv.corrections.pairs import PreferencePair
+from rlhfv.studio.chat_view import thumb
+from rlhfv.studio.marks import changed, differing, marked
+from rlhfv.studio.view import Node, button, empty, h
+
+SHOWN_EDITS = 3
+ACTIONS = {"saved": "saved", "deleted": "deleted", "restored": "restored"}
+
+
+def listing(pairs, chosen: str, filtered: bool) -> list[Node]:
+    if not pairs:
+        if filtered:
+            return [empty("No pair matches.", "Take a word out of the search, or set a filter back to any.")]
+        return [
+            empty(
+                "No pairs yet.",
+                "Ask a question in Chat and correct what is wrong in an answer: each saved correction is a pair.",
+            )
+        ]
+    return [h("ul.pairs", *(_item(pair, pair.id == chosen) for pair in pairs))]
+
+
+def _item(pair: PreferencePair, chosen: bool) -> Node:
+    pictures = pair.prompt.all_images
+    kinds = Counter(edit.kind for edit in pair.edits)
+    return h(
+        "li",
+        h(
+            "button.pair-item",
+            thumb(pictures[-1]) if pictures else h("span.thumb.none"),
+            h(
+                "span.pair-text",
+                h("strong", pair.prompt.question, dir="auto"),
+                h("span.edits", *_excerpt(pair), dir="auto"),
+                h(
+                    "span.facts",
+                    *(
+                        h(f"span.kind.{kind}", kind if count == 1 else f"{kind} ×{count}")
+                        for kind, count in kinds.items()
+                    ),
+                    None if pair.edits else h("span.kind.other", pair.outcome),
+                    h("span.by", " · ".join(filter(None, (pair.provenance.annotator, day(pair.provenance.created))))),
+                ),
+            ),
+            type="button",
+            act="open",
+            ref=pair.id,
+            aria_current="true" if chosen else None,
+        ),
+        data_key=pair.id,
+    )
+
+
+def _excerpt(pair: PreferencePair) -> list[Node]:
+    if not pair.edits:
+        return [h("span", "preferred: ", pair.chosen[:120])]
+    nodes: list[Node] = []
+    for edit in pair.edits[:SHOWN_EDITS]:
+        nodes += [h("span.edit", *changed(pair.rejected, edit))]
+    hidden = len(pair.edits) - SHOWN_EDITS
+    return nodes + ([h("span.more", f"+{hidden}")] if hidden > 0 else [])
+
+
+def pager(start: int, size: int, total: int) -> list[Node]:
+    if total == 0:
+        return []
+    end = min(start + size, total)
+    return [
+        h(
+            "div.pager",
+            button("‹ Newer", "turn", str(max(0, start - size)), disabled=start == 0),
+            h("span", f"{start + 1:,}–{end:,} of {total:,}", role="status"),
+            button("Older ›", "turn", str(end), disabled=end >= total),
+            role="navigation",
+            aria_label="Pages of pairs",
+        )
+    ]
+
+
+def heading(pair: PreferencePair, deleted: bool) -> list[Node]:
+    acts = (
+        [button("Bring it back", "undelete", pair.id, "primary")]
+        if deleted
+        else [button("Delete", "delete", pair.id, "danger")]
+    )
+    return [
+        h(
+            "div.subject",
+            h("p.asked", h("span.label", "Question"), h("strong", pair.prompt.question, dir="auto")),
+            h("p.facts", h("span.badge.bad", "Deleted") if deleted else None, h("span.chip", pair.outcome), *acts),
+        )
+    ]
+
+
+def preferred(pair: PreferencePair) -> list[Node]:
+    """Two answers of a vote, with the words that differ."""
+    better, worse = differing(pair.chosen, pair.rejected)
+    return [
+        h("div.compare", h("span.label", "Preferred"), h("p.answer-text", *marked(better), dir="auto")),
+        h("div.compare", h("span.label", "Other"), h("p.answer-text", *marked(worse), dir="auto")),
+    ]
+
+
+def record(pair: PreferencePair, history) -> list[Node]:
+    origin = pair.provenance
+    sampling = origin.sampling
+    decoding = (
+        "greedy"
+        if sampling.temperature == 0
+        else f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, seed {sampling.seed}"
+    )
+    facts = {
+        "Annotator": origin.annotator or "not named",
+        "Made": moment(origin.created),
+        "Model": short(str(origin.model)),
+        "Decoding": decoding,
+        "Licence": f"{origin.licence or 'not said'}, {'may be published' if origin.consent else 'not to publish'}",
+        "Corrections": "as made by the annotator" if origin.edits == "made" else "inferred by a word diff",
+        "Picture": origin.source,
+    }
+    rows = [node for name, value in facts.items() if value for node in (h("dt", name), h("dd", value, dir="auto"))]
+    newest = history[-1].number
+    revisions = [
+        h(
+            "li",
+            h("span", f"{revision.number}. {ACTIONS.get(revision.action, revision.action)}"),
+            h("span.by", " · ".join(filter(None, (revision.annotator, moment(revision.created))))),
+            None
+            if revision.number == newest or revision.action == "deleted"
+            else button(
+                "Restore",
+                "restore",
+                f"{pair.id}:{revision.number}",
+                "quiet",
+                aria_label=f"Restore revision {revision.number}",
+            ),
+        )
+        for revision in reversed(history)
+    ]
+    return [
+        h(
+            "div.record",
+            h("section", h("h4", "Where it comes from"), h("dl", *rows)),
+            h("section", h("h4", "History"), h("ol.history", *revisions)),
+        )
+    ]
+
+
+def import_report(report) -> list[Node]:
+    kept, bad = len(report.pairs), report.problems
+    done = h(
+        "p.done",
+        f"{kept} pair{'s' if kept != 1 else ''} taken in"
+        + (f", {len(bad)} row{'s' if len(bad) != 1 else ''} left out:" if bad else "."),
+        role="status",
+    )
+    if not bad:
+        return [done]
+    rows = [
+        h("tr", h("td", str(problem.row)), h("td", problem.what), h("td", problem.why), h("td", problem.fix))
+        for problem in bad[:50]
+    ]
+    head = h(
+        "tr",
+        *(h("th", name, scope="col") for name in ("Row", "What is wrong", "Why it cannot be taken", "How to mend it")),
+    )
+    more = h("p", f"… and {len(bad) - 50} more.") if len(bad) > 50 else None
+    return [done, h("div.scroll", h("table.plain", h("thead", head), h("tbody", *rows))), *([more] if more else [])]
+
+
+def short(model: str) -> str:
+    """A model's identity with its hashes cut to twelve characters, which still name it."""
+    return re.sub(r"@([0-9a-f]{12})[0-9a-f]{4,}", r"@\1", model)
+
+
+def day(created: str) -> str:
+    return created[:10]
+
+
+def moment(created: str) -> str:
+    """An ISO time as people read it: "2026-03-01 12:30 UTC"."""
+    return f"{created[:10]} {created[11:16]} UTC" if len(created) >= 16 else created

@@ -1,0 +1,101 @@
+"""Who is on the page: a random id in a cookie that the server sets and signs, and that no script can read."""
+
+import contextlib
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import tempfile
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+
+import gradio as gr
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rlhfv.errors import Forbidden
+from rlhfv.services import Actor
+
+COOKIE = "rlhfv_visitor"
+YEAR = 365 * 24 * 3600
+log = logging.getLogger(__name__)
+
+
+class VisitorCookie:
+    """Gives every request a visitor. A cookie that this studio did not sign is refused: a new id takes its place."""
+
+    def __init__(self, app: ASGIApp, key: bytes):
+        self.app, self.key = app, key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        given = read_cookie(scope)
+        visitor = verify(given, self.key)
+        if visitor is not None:
+            return await self.app(_with_visitor(scope, visitor), receive, send)
+        if given is not None:
+            log.warning("A visitor cookie that this studio did not issue was refused; a new visitor id was given.")
+        visitor = secrets.token_hex(16)
+        cookie = f"{COOKIE}={sign(visitor, self.key)}; Path=/; Max-Age={YEAR}; HttpOnly; SameSite=Lax"
+
+        async def send_with_cookie(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).append("set-cookie", cookie)
+            await send(message)
+
+        await self.app(_with_visitor(scope, visitor), receive, send_with_cookie)
+
+
+def sign(visitor: str, key: bytes) -> str:
+    """The cookie's value for a visitor id."""
+    return f"{visitor}.{hmac.new(key, visitor.encode(), hashlib.sha256).hexdigest()}"
+
+
+def verify(value: str | None, key: bytes) -> str | None:
+    """The visitor id of a cookie that was signed with `key`, else None."""
+    visitor, dot, _ = (value or "").partition(".")
+    genuine = bool(dot) and value.isascii() and hmac.compare_digest(value, sign(visitor, key))
+    return visitor if genuine else None
+
+
+def read_cookie(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"cookie":
+            try:
+                found = SimpleCookie(value.decode("latin-1")).get(COOKIE)
+            except CookieError:
+                continue
+            if found is not None:
+                return found.value
+    return None
+
+
+def read_key(data_dir: Path) -> bytes:
+    """The secret that signs visitor ids: made once, kept beside the store, readable by its owner only."""
+    path = data_dir / "visitors.key"
+    if not path.exists():
+        with tempfile.NamedTemporaryFile(dir=data_dir, prefix=".visitors-") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            # A link appears whole or not at all: of two processes that start at once, both read the same key.
+            with contextlib.suppress(FileExistsError):
+                os.link(file.name, path)
+    return path.read_bytes()
+
+
+def actor(request: gr.Request) -> Actor:
+    """The visitor of an event or a request, as the services want them; raises `Forbidden` without one."""
+    visitor = request.headers.get("x-rlhfv-visitor")
+    if not visitor:
+        raise Forbidden(
+            "This request has no visitor.", "The server gives every request one.", "Reload the page and try again."
+        )
+    return Actor(visitor)
+
+
+def _with_visitor(scope: Scope, visitor: str) -> Scope:
+    # Gradio hands headers to its handlers, the scope's own state it does not; what a client sent there is dropped.
+    headers = [(name, value) for name, value in scope["headers"] if name != b"x-rlhfv-visitor"]
+    return {**scope, "headers": [*headers, (b"x-rlhfv-visitor", visitor.encode())]}

@@ -1,0 +1,108 @@
+"""What connects the tabs: what a page shows first, what a tab shows when it is chosen, and the ways between them."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from rlhfv.services import Actor, Services
+from rlhfv.services.model_host import BASELINE
+from rlhfv.studio.chat import ChatTab
+from rlhfv.studio.correct import FOCUS_EDITOR, CorrectTab
+from rlhfv.studio.evaluate import EvaluateTab
+from rlhfv.studio.events import private, script
+from rlhfv.studio.pairs import PairsTab
+from rlhfv.studio.span_editor import CorrectionDocument
+from rlhfv.studio.train import TrainTab
+from rlhfv.studio.visitor import actor
+
+NAMES = ("chat", "correct", "pairs", "train", "evaluate")
+NO_FILTERS = ("", "", "", "", "")
+
+
+@dataclass(frozen=True)
+class Page:
+    demo: gr.Blocks
+    tabs: gr.Tabs
+    tab: dict[str, gr.Tab]
+    chat: ChatTab
+    correct: CorrectTab
+    pairs: PairsTab
+    train: TrainTab
+    evaluate: EvaluateTab
+
+
+def connect(services: Services, page: Page) -> None:
+    chat, correct, pairs, train, evaluate = page.chat, page.correct, page.pairs, page.train, page.evaluate
+
+    def open_page(request: gr.Request) -> dict:
+        """A page load: the conversation comes back, and the tab of the address is filled."""
+        who = actor(request)
+        asked = dict(request.query_params)
+        name = asked.get("tab") if asked.get("tab") in NAMES else "chat"
+        shown = chat.show(who)
+        if name == "correct":
+            shown |= correct.open_answer(who, asked.get("answer"))
+        elif name == "pairs":
+            shown |= pairs.refresh(who, "", *NO_FILTERS)
+        elif name == "train":
+            shown |= train.refresh(who)
+        elif name == "evaluate":
+            shown |= evaluate.refresh(who)
+        return {**shown, page.tabs: gr.Tabs(selected=name)}
+
+    def visit_chat(request: gr.Request) -> dict:
+        return chat.show(actor(request))
+
+    def visit_correct(document: CorrectionDocument, request: gr.Request):
+        # An answer that is open stays open: its place, its undo steps and what is half typed.
+        return gr.skip() if document.answer_id else correct.open_answer(actor(request), None)
+
+    def visit_pairs(request: gr.Request, chosen: str, *filters) -> dict:
+        return pairs.refresh(actor(request), chosen, *filters)
+
+    def visit_train(run_id: str, request: gr.Request) -> dict:
+        return train.refresh(actor(request), run_id)
+
+    def visit_evaluate(request: gr.Request) -> dict:
+        return evaluate.refresh(actor(request))
+
+    def correct_this(event: gr.EventData, request: gr.Request) -> dict:
+        return {**correct.open_answer(actor(request), event.ref), page.tabs: gr.Tabs(selected="correct")}
+
+    def show_history(event: gr.EventData, request: gr.Request) -> dict:
+        return {
+            **pairs.refresh(actor(request), event.ref, *NO_FILTERS),
+            **dict(zip(pairs.filters, NO_FILTERS, strict=True)),
+            page.tabs: gr.Tabs(selected="pairs"),
+        }
+
+    def chat_with(event: gr.EventData, request: gr.Request) -> dict:
+        """The adapter of a run beside the baseline."""
+        who: Actor = actor(request)
+        voice = services.training.voice_of(who, event.ref)
+        services.chat.choose(who, BASELINE, voice, services.chat.open(who).sampling)
+        return {**chat.show(who), page.tabs: gr.Tabs(selected="chat")}
+
+    every = list(
+        dict.fromkeys((*chat.outputs, *correct.outputs, *pairs.outputs, *train.outputs, *evaluate.outputs, page.tabs))
+    )
+    script(private(page.demo.load, open_page, None, every).then, "() => window.studio?.ready()")
+
+    visits = {
+        "chat": (visit_chat, None, chat.outputs),
+        "correct": (visit_correct, correct.editor, correct.outputs),
+        "pairs": (visit_pairs, [pairs.chosen, *pairs.filters], pairs.outputs),
+        "train": (visit_train, train.chosen, train.outputs),
+    }
+    if evaluate.outputs:
+        visits["evaluate"] = (visit_evaluate, None, evaluate.outputs)
+    for name, (function, inputs, outputs) in visits.items():
+        private(page.tab[name].select, function, inputs, list(outputs))
+    for name in NAMES:
+        script(page.tab[name].select, f"() => window.studio?.visit('{name}')")
+
+    for column in (chat.left, chat.right):
+        opened = private(column.edit, correct_this, None, [*correct.outputs, page.tabs])
+        script(opened.then, FOCUS_EDITOR, correct.editor)
+    private(correct.message.edit, show_history, None, [*pairs.outputs, *pairs.filters, page.tabs])
+    private(train.heading.edit, chat_with, None, [*chat.outputs, page.tabs])

@@ -1,0 +1,129 @@
+"""A real Chromium for the tests of the page: one browser and one server a session, a new context a test.
+
+A test fails on any console error, page error or request to another host, whatever else it asserts.
+"""
+
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+# Gradio reads it at import time.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM_PLACES = (
+    "/usr/bin/chromium",
+    "/usr/lib/chromium/chromium",
+    "/snap/bin/chromium",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
+QUIET = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+LOCAL_HOSTS = ("127.0.0.1", "localhost")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Playwright's sync API keeps an event loop running in this thread, in which no other test could start its own.
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
+def find_chromium(playwrights_own: str) -> str | None:
+    places = [shutil.which(name) for name in CHROMIUM_NAMES] + [*CHROMIUM_PLACES, playwrights_own]
+    return next((place for place in places if place and Path(place).exists()), None)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        chromium = find_chromium(playwright.chromium.executable_path)
+        if chromium is None:
+            message = "No Chromium found: install the package chromium, or run `python -m playwright install chromium`."
+            if os.environ.get("CI") == "true":
+                pytest.fail(message)
+            pytest.skip(message)
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def serve():
+    """`serve(blocks, **launch options)` starts a Gradio app in this process and returns its address."""
+    import gradio
+
+    started = []
+
+    def start(blocks: gradio.Blocks, **options) -> str:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        blocks.launch(
+            server_name="127.0.0.1",
+            server_port=port,
+            prevent_thread_lock=True,
+            quiet=True,
+            footer_links=[],
+            run_history=False,
+            **options,
+        )
+        started.append(blocks)
+        return f"http://127.0.0.1:{port}/"
+
+    yield start
+    for blocks in started:
+        # Closing waits for the heartbeat streams of pages that are gone already.
+        threading.Thread(target=blocks.close, kwargs={"verbose": False}, daemon=True).start()
+
+
+@pytest.fixture
+def open_page(browser) -> Callable:
+    """`open_page(url, **context options)` opens the address in a context of its own and watches it to the end;
+    `open_page.reload(page)` loads it again."""
+    contexts, problems = [], []
+
+    def watch_request(request) -> None:
+        address = urlsplit(request.url)
+        if address.scheme not in ("data", "blob") and address.hostname not in LOCAL_HOSTS:
+            problems.append(f"request to another host: {request.url}")
+
+    def watch_console(message) -> None:
+        if message.type == "error":
+            problems.append(f"console error: {message.text} ({message.location.get('url')})")
+
+    def reload(page) -> None:
+        """Reloads; what Gradio logs about the streams that the old page leaves behind is no problem."""
+        known = len(problems)
+        page.reload()
+        left = ("AbortError", "Connection errored out")
+        problems[known:] = [problem for problem in problems[known:] if not any(sign in problem for sign in left)]
+
+    def open_page(url: str, **options):
+        context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **options})
+        contexts.append(context)
+        context.set_default_timeout(10_000)
+        context.on("request", watch_request)
+        context.on("console", watch_console)
+        context.on("weberror", lambda error: problems.append(f"page error: {error.error}"))
+        page = context.new_page()
+        page.goto(url)
+        return page
+
+    open_page.reload = reload
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not problems, "\n".join(problems)

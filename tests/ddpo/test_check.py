@@ -1,0 +1,75 @@
+import subprocess
+import sys
+
+import pytest
+
+from rlhfv.ddpo.check import check_run
+from rlhfv.ddpo.config import TrainingConfig
+from rlhfv.ddpo.cost import Cost, count_cost, pairs_at_once
+from rlhfv.models.catalog import fetch_config, find_entry
+from tests.ddpo.conftest import SHORT, make_pair
+
+
+def test_importing_the_check_costs_no_torch():
+    code = "import rlhfv.ddpo.check, sys; print([m for m in ('torch', 'transformers', 'gradio') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("family", ["llava", "smolvlm", "qwen2_5_vl"])
+def test_usable_and_skipped_rows_with_reasons_and_costs(bases, find_image, names, pairs, family):
+    rows = [
+        *pairs,
+        make_pair("same", names[0], edits=[]),
+        make_pair("gone", "e" * 64 + ".png"),
+        make_pair("long", names[0], answer="knife " * 500),
+        make_pair("voted", names[0], outcome="preferred", chosen="a cat", edits=[]),
+    ]
+    report = check_run(rows, SHORT.changed(max_length=500), find_entry(str(bases[family])), find_image)
+    assert report.usable == 12
+    reasons = dict(report.skipped)
+    assert reasons.keys() == {"same", "gone", "long", "voted"}
+    assert "identical" in reasons["same"]
+    assert "missing" in reasons["gone"]
+    assert "length limit of 500" in reasons["long"]
+    assert "not asked for" in reasons["voted"]
+    assert report.steps == 9
+    assert 0 < report.seconds < 60
+    assert 0 < report.memory < report.available
+    assert report.longest < 500
+    assert any("too few" in warning for warning in report.warnings)
+    assert report.to_dict()["usable"] == 12
+
+
+def test_nothing_usable_is_a_report_and_no_error(bases, find_image, names):
+    report = check_run([make_pair("same", names[0], edits=[])], SHORT, find_entry(str(bases["llava"])), find_image)
+    assert (report.usable, report.steps) == (0, 0)
+    assert len(report.skipped) == 1
+
+
+def test_trained_parameters_are_counted_exactly(bases):
+    from rlhfv.ddpo.base import load_base, make_trainable
+
+    for config in (SHORT, SHORT.changed(full_tuning=True)):
+        for folder in bases.values():
+            entry = find_entry(str(folder))
+            model = make_trainable(load_base(entry, config), config)
+            trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
+            assert count_cost(fetch_config(entry), config, False).trained == trained
+
+
+def test_the_share_of_a_batch_that_fits_divides_it():
+    cost = Cost(0, 0, fixed=1000, per_token=10, step_flops=0, reference_flops=0, image_flops=0)
+    assert pairs_at_once(16, 100, cost, available=10**9) == 16
+    assert pairs_at_once(16, 100, cost, available=20_000) == 4
+    assert pairs_at_once(6, 100, cost, available=14_000) == 3
+    assert pairs_at_once(16, 100, cost, available=0) == 1
+
+
+def test_memory_grows_with_full_tuning_and_shrinks_with_checkpointing(bases):
+    config = fetch_config(find_entry(str(bases["llava"])))
+    plain, full, again = (
+        count_cost(config, TrainingConfig(**change), False).memory(4096)
+        for change in ({}, {"full_tuning": True}, {"gradient_checkpointing": True})
+    )
+    assert again < plain < full

@@ -1,0 +1,328 @@
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rlhfv.corrections.conversation import Sampling
+from rlhfv.ddpo import train as training
+from rlhfv.ddpo.base import load_base
+from rlhfv.ddpo.reference import StaleReference
+from rlhfv.ddpo.train import last_checkpoint, run, train
+from rlhfv.errors import InvalidData, RunFailed
+from rlhfv.models.catalog import find_entry
+from rlhfv.models.local import load_model
+from rlhfv.run_folder import RunFolder
+from tests.ddpo.conftest import SHORT, make_pair
+
+STEP_FIELDS = {
+    "loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen",
+    "logps/rejected", "pairs_per_second", "memory", "eta", "step", "total_steps", "epoch",
+}  # fmt: skip
+
+
+def start(base, images, pairs, folder, config=SHORT):
+    return train(pairs, config, images=images, output=folder, model=str(base))
+
+
+def events(folder, kind=None):
+    found, _ = RunFolder(folder).read_events()
+    return [event for event in found if kind in (None, event["kind"])]
+
+
+def weights(folder):
+    return load_file(Path(folder) / "adapter" / "adapter_model.safetensors")
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_an_event(monkeypatch):
+    monkeypatch.setattr("rlhfv.ddpo.trainer.EVENTS_A_SECOND", math.inf)
+
+
+@pytest.fixture(scope="module")
+def finished(bases, images, pairs, names, tmp_path_factory):
+    """A run of ten pairs, two of twelve being of no use."""
+    useless = [make_pair("same", names[0], edits=[]), make_pair("gone", "f" * 64 + ".png")]
+    folder = tmp_path_factory.mktemp("runs") / "first-run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rlhfv.ddpo.trainer.EVENTS_A_SECOND", math.inf)
+        result = start(bases["llava"], images, [*pairs[:10], *useless], folder, SHORT.changed(eval_fraction=0.2))
+    return folder, result
+
+
+def test_a_run_ends_with_an_adapter_and_lower_loss(finished):
+    folder, result = finished
+    steps = [event for event in events(folder, "step") if "loss" in event]
+    assert result.state == "done"
+    assert result.path == folder / "adapter"
+    assert [event["step"] for event in steps] == list(range(1, 7))
+    assert steps[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert steps[-1]["loss"] < 0.5
+    assert steps[-1]["rewards/accuracies"] == 1.0
+    assert all(event.keys() >= STEP_FIELDS for event in steps)
+    assert {event["total_steps"] for event in steps} == {6}
+    assert events(folder)[-1]["kind"] == "done"
+    assert not (folder / "checkpoints").exists()
+
+
+def test_states_and_skipped_pairs_are_told(finished):
+    folder, _ = finished
+    assert [event["state"] for event in events(folder, "state")] == ["starting", "running"]
+    skipped = {event["pair"]: event["reason"] for event in events(folder, "skip")}
+    assert skipped.keys() == {"same", "gone"}
+    assert "is the same as the rejected one" in skipped["same"]
+    assert "missing" in skipped["gone"]
+
+
+def test_held_out_pairs_are_measured(finished):
+    folder, result = finished
+    held_out = [event for event in events(folder, "step") if "eval_loss" in event]
+    assert held_out[-1]["eval_loss"] < math.log(2)
+    assert {"eval_rewards/margins", "eval_rewards/accuracies"} <= held_out[-1].keys()
+    assert result.figures["eval_loss"] == held_out[-1]["eval_loss"]
+
+
+def test_only_the_adapter_of_the_language_model_was_trained(finished):
+    folder, _ = finished
+    saved = weights(folder)
+    assert all("language_model" in name and "lora_" in name for name in saved)
+    assert any(value.abs().max() > 0 for name, value in saved.items() if "lora_B" in name)
+
+
+def test_the_card_names_base_recipe_pairs_and_figures(finished, bases):
+    folder, _ = finished
+    card = json.loads((folder / "adapter" / "rlhfv.json").read_text())
+    readme = (folder / "adapter" / "README.md").read_text()
+    assert card["base"] == {key: RunFolder(folder).read_config()["base"][key] for key in ("name", "revision")}
+    assert card["recipe"] == "demo"
+    assert card["run"] == "first-run"
+    assert card["pairs"]["count"] == len(card["pairs"]["ids"]) == 8
+    assert card["pairs"]["held_out"] == 2
+    for part in (
+        card["base"]["revision"],
+        "demo",
+        card["pairs"]["sha256"],
+        card["pairs"]["ids"][0],
+        "rewards/margins",
+    ):
+        assert part in readme
+
+
+def test_no_file_of_a_run_names_a_place_on_this_machine(finished, bases, tmp_path_factory):
+    folder, _ = finished
+    home = str(tmp_path_factory.getbasetemp()).encode()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert home not in path.read_bytes(), path.name
+    config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "llava"
+
+
+def test_the_adapter_answers_beside_the_baseline(finished, bases, find_image, pairs):
+    folder, _ = finished
+    model = load_model(str(bases["llava"]))
+    try:
+        voice = model.attach(folder / "adapter")
+        assert not model.adapters()[voice].changes_nothing
+        answers = [
+            model.answer_many([pairs[0].prompt], who, Sampling(max_new_tokens=20), find_image, 1)
+            for who in (None, voice)
+        ]
+        assert answers[0] != answers[1]
+    finally:
+        model.unload()
+
+
+@pytest.mark.parametrize("family", ["smolvlm", "qwen2_5_vl"])
+def test_other_families_learn_too(bases, images, pairs, tmp_path, family):
+    result = start(bases[family], images, pairs[:8], tmp_path / "run", SHORT.changed(epochs=4))
+    losses = [event["loss"] for event in events(tmp_path / "run", "step")]
+    assert result.state == "done"
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-5)
+    assert losses[-1] < 0.6
+    assert not [event for event in events(tmp_path / "run", "log") if "more slowly" in event["text"]]
+
+
+def stop_after(monkeypatch, steps):
+    """Ask every run to stop when it has done so many steps; the reference pass is let through."""
+    look = training.DDPOTrainer.log
+
+    def log(self, logs, start_time=None):
+        look(self, logs, start_time)
+        if self.state.global_step == steps and "loss" in logs:
+            Path(self.args.output_dir).parent.joinpath("stop").touch()
+
+    monkeypatch.setattr(training.DDPOTrainer, "log", log)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one(bases, images, pairs, tmp_path, monkeypatch, dropout):
+    config = SHORT.changed(lora_dropout=dropout, batch_size=5)
+    start(bases["llava"], images, pairs, tmp_path / "whole", config)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        stopped = start(bases["llava"], images, pairs, tmp_path / "broken", config)
+    assert stopped.state == "stopped"
+    assert events(tmp_path / "broken")[-1]["state"] == "stopped"
+    assert not (tmp_path / "broken" / "adapter").exists()
+    torch.manual_seed(12345)  # whatever else happened in the process
+    resumed = run(tmp_path / "broken", find_entry(str(bases["llava"])))
+    assert resumed.state == "done"
+
+    def losses(name):
+        return {event["step"]: event["loss"] for event in events(tmp_path / name, "step") if "loss" in event}
+
+    assert losses("broken") == losses("whole")
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert first.keys() == second.keys()
+
+
+def test_a_checkpoint_torn_by_a_kill_is_passed_over(bases, images, pairs, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        start(bases["llava"], images, pairs, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    newest = folder.list_checkpoints()[-1]
+    torn = newest.with_name("checkpoint-8")
+    shutil.copytree(newest, torn)
+    (torn / "trainer_state.json").write_text('{"global_step": 8, "log_hist')
+    assert last_checkpoint(folder) == newest
+
+
+def test_a_resumed_run_refuses_a_reference_of_another_setting(bases, images, pairs, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        start(bases["llava"], images, pairs, tmp_path / "run")
+    describe = training.describe_setting
+    monkeypatch.setattr(training, "describe_setting", lambda *args: {**describe(*args), "template": "another"})
+    with pytest.raises(StaleReference, match="another template"):
+        run(tmp_path / "run", find_entry(str(bases["llava"])))
+    last = events(tmp_path / "run")[-1]
+    assert last["kind"] == "error"
+    assert last["what"] and last["why"] and last["fix"]
+
+
+def test_a_fresh_run_computes_a_stale_reference_anew_and_says_so(bases, images, pairs, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        start(bases["llava"], images, pairs, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    describe = training.describe_setting
+    monkeypatch.setattr(training, "describe_setting", lambda *args: {**describe(*args), "dtype": "bfloat16"})
+    result = run(tmp_path / "run", find_entry(str(bases["llava"])))
+    assert result.state == "done"
+    assert [event for event in events(tmp_path / "run", "log") if "computed anew" in event["text"]]
+
+
+def test_a_base_that_changed_is_refused(bases, images, pairs, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        start(bases["llava"], images, pairs, tmp_path / "run")
+    with pytest.raises(RunFailed, match="Bring that base back"):
+        run(tmp_path / "run", find_entry(str(bases["smolvlm"])))
+
+
+def test_a_first_loss_other_than_ln_2_ends_the_run(bases, images, pairs, tmp_path, monkeypatch):
+    compute = training.compute_references
+
+    def wrong(some, *rest):
+        compute(some, *rest)
+        for pair in some:
+            pair.reference[: len(pair.chosen)] -= 1.0
+
+    monkeypatch.setattr(training, "compute_references", wrong)
+    with pytest.raises(RunFailed, match="not ln 2"):
+        start(bases["llava"], images, pairs, tmp_path / "run")
+    assert events(tmp_path / "run")[-1]["kind"] == "error"
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_ruinous_rate_warns_before_the_end(bases, images, pairs, tmp_path, stop):
+    config = SHORT.changed(learning_rate=0.1, epochs=6, stop_on_warning=stop)
+    result = start(bases["llava"], images, pairs, tmp_path / "run", config)
+    warned = events(tmp_path / "run", "warn")
+    last = max(event["step"] for event in events(tmp_path / "run", "step"))
+    assert warned
+    assert warned[0]["step"] < 18
+    assert warned[0]["what"] and warned[0]["why"] and warned[0]["fix"]
+    assert result.warnings
+    assert result.state == ("stopped" if stop else "done")
+    assert (last < 18) == stop
+    assert bool(last_checkpoint(RunFolder(tmp_path / "run"))) == stop
+
+
+def test_a_calm_run_does_not_warn(finished):
+    assert events(finished[0], "warn") == []
+
+
+def test_runs_without_a_usable_pair_or_an_even_share_are_refused(bases, images, names, pairs, tmp_path):
+    with pytest.raises(RunFailed, match="None of 1 pairs"):
+        start(bases["llava"], images, [make_pair("same", names[0], edits=[])], tmp_path / "none")
+    with pytest.raises(InvalidData, match="no setting"):
+        RunFolder(tmp_path / "odd").create(
+            {"kind": "training", "base": {}, "training": {"lr": 1}}, [], lambda name: images / name
+        )
+        run(tmp_path / "odd")
+
+
+def test_full_tuning_moves_every_part_and_resumes_exactly(bases, images, pairs, tmp_path, monkeypatch):
+    config = SHORT.changed(full_tuning=True, learning_rate=1e-4)
+    whole = start(bases["llava"], images, pairs, tmp_path / "whole", config)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        start(bases["llava"], images, pairs, tmp_path / "broken", config)
+    resumed = run(tmp_path / "broken", find_entry(str(bases["llava"])))
+    models = [load_base(find_entry(str(place)), config).model for place in (bases["llava"], whole.path, resumed.path)]
+    before, after, again = [dict(model.named_parameters()) for model in models]
+    # The tower's last layer and its final norm do not reach the features that LLaVA takes (layer -2).
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("vision_tower" in name for name in moved)
+    assert any("language_model" in name for name in moved)
+    assert any("projector" in name for name in moved)
+    assert all(torch.equal(after[name], again[name]) for name in after)
+    assert not (tmp_path / "whole" / "adapter").exists()
+
+
+def test_gradient_checkpointing_changes_no_loss(bases, images, pairs, tmp_path):
+    for name, on in (("off", False), ("on", True)):
+        start(bases["llava"], images, pairs[:8], tmp_path / name, SHORT.changed(gradient_checkpointing=on))
+    found = [[event["loss"] for event in events(tmp_path / name, "step")] for name in ("off", "on")]
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_launcher_trains_on_two_processes(bases, images, pairs, tmp_path, find_image):
+    """As `accelerate launch` starts it; the same batches on two processes give the same losses."""
+    losses = []
+    for name, processes in (("one", 1), ("two", 2)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "run", lambda folder, entry: folder)
+            folder = start(bases["llava"], images, pairs[:8], tmp_path / name, SHORT.changed(eval_fraction=0.25))
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
+        command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_processes", str(processes)]
+        environment = {**os.environ, "RLHFV_BASE_PATH": str(bases["llava"]), "OMP_NUM_THREADS": "1"}
+        result = subprocess.run(
+            [*command, "-m", "rlhfv.ddpo.train", str(folder.path)],
+            env=environment, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr[-2000:]
+        losses.append([event for event in events(folder.path, "step") if "eval_loss" in event][-1]["eval_loss"])
+        assert (folder.path / "adapter" / "adapter_model.safetensors").is_file()
+    assert losses[0] == pytest.approx(losses[1], abs=0.05)
+
+
+def test_as_a_command_it_fails_with_three_parts_and_a_code(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "rlhfv.ddpo.train", str(tmp_path / "nothing")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "There is no run" in result.stderr
+    assert "Traceback" not in result.stderr

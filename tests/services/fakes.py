@@ -1,0 +1,61 @@
+"""A model with scripted answers in place of the real one: the services above it are the real ones."""
+
+import time
+from types import SimpleNamespace
+
+from rlhfv.models.local import Generated
+
+from rlhfv.corrections.conversation import ModelIdentity
+
+IDENTITY = ModelIdentity("scripted", "0" * 40)
+
+
+class ScriptedModel:
+    """Answers each row with what it was asked and by whom, word by word."""
+
+    identity = IDENTITY
+
+    def __init__(self, delay: float = 0.0):
+        self.delay, self.calls, self.active, self.most_active = delay, [], 0, 0
+
+    def adapters(self):
+        return {}
+
+    def answer_both(self, rows, sampling, image_path, stop):
+        self.calls.append(rows)
+        texts = [f"{row.voice or 'baseline'} says: {row.prompt.question} #{len(row.prompt.history)}" for row in rows]
+        words = [text.split(" ") for text in texts]
+        shown, finished = 0, True
+        for shown in range(1, max(map(len, words)) + 1):
+            if stop is not None and stop.is_set():
+                finished = False
+                break
+            time.sleep(self.delay)
+            yield tuple(" ".join(each[:shown]) for each in words)
+        layout = tuple(row.voice or "baseline" for row in rows)
+        return tuple(
+            Generated(" ".join(each[:shown]), finished, len(each[:shown]), layout, number)
+            for number, each in enumerate(words)
+        )
+
+    def answer_many(self, prompts, voice, sampling, image_path, batch_size):
+        return [f"{voice or 'baseline'} says: {prompt.question}" for prompt in prompts]
+
+    def unload(self):
+        pass
+
+
+def scripted_entry(**fields):
+    """A catalogue entry of the scripted model."""
+    values = {
+        "id": "scripted",
+        "title": "Scripted",
+        "source": "scripted",
+        "licence": "apache-2.0",
+        "notice": "",
+        "world": None,
+        "examples": (),
+        "adapters": (),
+        "is_local": False,
+    }
+    return SimpleNamespace(**{**values, **fields})
