@@ -3,9 +3,9 @@
     python -m benchmarks.answer_both [demo] [llava] [--rounds 5] [--tokens 100]
 
 `demo` is the model that ships, in float32, with its aligned adapter; `llava` a random LLaVA of about 230 million
-parameters in bfloat16 with a LoRA of random weights, 576 image tokens. Each run encodes its image anew (a pair once for
-both rows). Seconds are CPU time of one thread, the three ways taken in turn; ratios are of the fastest rounds, and all
-rounds are printed.
+parameters in bfloat16 with a LoRA of random weights, 576 image tokens. Each run encodes its image anew (a pair once
+for both rows). Seconds are CPU time of one thread, the three ways taken in turn; ratios are of the fastest rounds,
+and all rounds are printed.
 """
 
 import argparse
@@ -114,7 +114,7 @@ def compare(name: str, rounds: int, tokens: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", choices=[*MODELS, []], default=list(MODELS))
+    parser.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=100)
     arguments = parser.parse_args()
@@ -124,7 +124,7 @@ def main() -> None:
         f"{datetime.date.today()}: {platform.machine()}, {psutil.cpu_count()} cores (one used, load {load:.1f}), "
         f"{platform.system()}, Python {sys.version.split()[0]}, torch {torch.__version__}"
     )
-    for name in arguments.models:
+    for name in arguments.models or MODELS:
         compare(name, arguments.rounds, arguments.tokens)
 
 

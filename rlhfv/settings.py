@@ -12,8 +12,8 @@ DEMO_MODEL = "demo"
 class Settings:
     """How this studio runs.
 
-    `adapters` are folders or Hub ids offered in the chat from the start, beside those in the data folder and those that
-    ship with the model. `single_user` (the default) shares one list of pairs among all visitors of this machine.
+    `adapters` are folders or Hub ids offered in the chat from the start, beside those in the data folder and those
+    that ship with the model. `single_user` (the default) shares one list of pairs among all visitors of this machine.
     """
 
     data_dir: Path
@@ -39,7 +39,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=DEMO_MODEL, help="'demo', a Hub id or a local folder (default: demo)")
     parser.add_argument("--revision", default=None, help="commit of a Hub model; the newest when left out")
     parser.add_argument(
-        "--adapter", action="append", default=[], metavar="PATH", help="an adapter to offer; may be given several times"
+        "--adapter", action="append", default=[], metavar="PATH", help="an adapter to offer; may be repeated"
     )
 
 
@@ -58,9 +58,9 @@ def settings_from_arguments(arguments: argparse.Namespace) -> Settings:
 
 
 def parse_app_arguments(argv: list[str] | None = None) -> Settings:
-    """Settings of `python app.py …`; host and port follow Gradio's own variables where they are set (Spaces sets them)."""
+    """Settings of `python app.py …`; host and port follow Gradio's own variables, which a Space sets."""
     parser = argparse.ArgumentParser(prog="app.py", description="The RLHF-V correction studio.")
-    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to listen on")
+    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to serve")
     parser.add_argument(
         "--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", 7860)), help="port to listen on"
     )

@@ -121,7 +121,8 @@ def follow(runs: "LocalRuns", run_id: str, as_json: bool) -> int:
                     _show_event(event, bar, as_json)
                 if run.state not in (*ALIVE, "queued"):
                     break
-                bar.set_postfix_str(f"{run.state} {f'place {run.place}' if run.place else ''}".strip())
+                state = f"{run.state}, place {run.place} in the queue" if run.place else run.state
+                bar.set_postfix_str(state, refresh=state not in (bar.postfix or ""))
                 time.sleep(POLL_SECONDS)
     finally:
         supervisor.close()

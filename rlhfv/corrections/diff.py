@@ -61,21 +61,32 @@ def token_kind(beginning: str) -> str:
 def changed_blocks(old: str, new: str) -> Iterator[tuple[int, int, str]]:
     """The spans of `old` (half-open code points) that `new` has otherwise, each with what stands there instead."""
     old_words, new_words = words(old), words(new)
-    old_starts, new_starts = _unit_starts(old_words), _unit_starts(new_words)
     offsets = [0, *accumulate(map(len, old_words))]
+    first, last, new_first, new_last = _trim(old_words, new_words, 0, len(old_words), 0, len(new_words))
+    if first and old_words[first - 1].isspace():
+        first, new_first = first - 1, new_first - 1  # a blank stays with the word behind it
+    old_starts = _unit_starts(old_words[first:last], first)
+    new_starts = _unit_starts(new_words[new_first:new_last], new_first)
     for low, high, new_low, new_high in _differences(_units(old_words, old_starts), _units(new_words, new_starts)):
-        low, high, new_low, new_high = old_starts[low], old_starts[high], new_starts[new_low], new_starts[new_high]
-        while low < high and new_low < new_high and old_words[low] == new_words[new_low]:
-            low, new_low = low + 1, new_low + 1
-        while low < high and new_low < new_high and old_words[high - 1] == new_words[new_high - 1]:
-            high, new_high = high - 1, new_high - 1
+        block = old_starts[low], old_starts[high], new_starts[new_low], new_starts[new_high]
+        low, high, new_low, new_high = _trim(old_words, new_words, *block)
         yield offsets[low], offsets[high], "".join(new_words[new_low:new_high])
 
 
-def _unit_starts(tokens: list[str]) -> list[int]:
+def _trim(old: list[str], new: list[str], low: int, high: int, new_low: int, new_high: int) -> tuple[int, ...]:
+    """The ranges without the words that they begin and end with in common."""
+    while low < high and new_low < new_high and old[low] == new[new_low]:
+        low, new_low = low + 1, new_low + 1
+    while low < high and new_low < new_high and old[high - 1] == new[new_high - 1]:
+        high, new_high = high - 1, new_high - 1
+    return low, high, new_low, new_high
+
+
+def _unit_starts(tokens: list[str], shift: int) -> list[int]:
     """Where the units of the comparison begin, and the end of the last: a word goes with the blank before it, so that
     neighbouring changed words are one change."""
-    return [index for index in range(len(tokens)) if index == 0 or not tokens[index - 1].isspace()] + [len(tokens)]
+    starts = [index for index in range(len(tokens)) if index == 0 or not tokens[index - 1].isspace()]
+    return [index + shift for index in [*starts, len(tokens)]]
 
 
 def _units(tokens: list[str], starts: list[int]) -> list[str]:

@@ -64,7 +64,8 @@ def m002_search(connection: sqlite3.Connection) -> None:
     ):
         connection.execute(statement)
     live = connection.execute(
-        "SELECT pairs.seq, visitor, document FROM pairs JOIN revisions ON pair = id AND number = revision WHERE NOT deleted"
+        "SELECT pairs.seq, visitor, document FROM pairs JOIN revisions ON pair = id AND number = revision"
+        " WHERE NOT deleted"
     )
     for seq, visitor, document in live.fetchall():
         terms = index_text(PreferencePair.from_own_row(json.loads(document)), visitor)

@@ -189,9 +189,9 @@ class Store(AnswerStore):
         where, values = _where(text, kind=kind, annotator=annotator, model=model, outcome=outcome, visitor=visitor)
         with self._transaction("BEGIN") as connection:  # total and page out of one state
             total = connection.execute(f"SELECT count(*) FROM {where}", values).fetchone()[0]
-            found = f"SELECT rowid AS seq FROM {where} ORDER BY rowid DESC LIMIT ? OFFSET ?"
+            found = f"SELECT rowid AS found FROM {where} ORDER BY rowid DESC LIMIT ? OFFSET ?"
             rows = connection.execute(
-                f"SELECT document FROM ({found}) CROSS JOIN pairs USING (seq)"
+                f"SELECT document FROM ({found}) CROSS JOIN pairs ON pairs.seq = found"
                 " CROSS JOIN revisions ON pair = id AND number = revision",
                 (*values, max(limit, 0), max(offset, 0)),
             ).fetchall()
@@ -248,6 +248,10 @@ class Store(AnswerStore):
         ).fetchall()
         return next((pair for (id,) in rows if (pair := live_pair(self._connection, id)) is not None), None)
 
+    def has_pair(self, id: str) -> bool:
+        """Whether the id was given to a pair, deleted or not."""
+        return self._connection.execute("SELECT 1 FROM pairs WHERE id = ?", (storable(id),)).fetchone() is not None
+
     def pair_visitor(self, id: str) -> str:
         """Whose pair it is, deleted or not. Raises NotFound for an unknown id."""
         row = self._connection.execute("SELECT visitor FROM pairs WHERE id = ?", (storable(id),)).fetchone()
@@ -258,7 +262,7 @@ class Store(AnswerStore):
 
 def _where(text: str, **filters: str | None) -> tuple[str, tuple]:
     match = match_expression(text, {name: value for name, value in filters.items() if value is not None})
-    return ("pair_search WHERE pair_search MATCH ?", (match,)) if match else ("pair_terms", ())
+    return ("pair_search WHERE pair_search MATCH ?", (match,)) if match else ("pairs WHERE deleted = 0", ())
 
 
 def _require_stored_texts(pair: PreferencePair, answers: list[Answer]) -> None:

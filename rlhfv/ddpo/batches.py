@@ -61,11 +61,12 @@ class PairEncoder:
         image_path: Callable[[str], Path],
         config: TrainingConfig,
         end_tokens: Sequence[int],
+        keep_images: Callable[[tuple[str, ...], dict[str, torch.Tensor]], object] | None = None,
         measure_only: bool = False,
     ):
         self.processor, self.tokenizer = processor, processor.tokenizer
         self.image_path, self.config, self.measure_only = image_path, config, measure_only
-        self.end_tokens = tuple(end_tokens)
+        self.end_tokens, self.keep_images = tuple(end_tokens), keep_images
         self._prompts: dict[Prompt, tuple[list[int], dict[str, list[int]]]] = {}
         self._image_tokens: dict[tuple, int] = {}
         if config.weights == "edits" and not self.tokenizer.is_fast:
@@ -108,6 +109,8 @@ class PairEncoder:
     def _expand(self, prompt: Prompt) -> tuple[list[int], dict[str, list[int]]]:
         tensors = encode_prompt(self.processor, prompt, self.image_path)
         ids = tensors["input_ids"]
+        if self.keep_images and prompt.all_images:
+            self.keep_images(prompt.all_images, tensors)
         types = {name: tensors[name][0].tolist() for name in tensors if name.endswith("token_type_ids")}
         return ids[0].tolist(), types
 

@@ -192,14 +192,13 @@ class _Run:
         rows = {row["id"]: row for row in self.folder.read_rows()}
         base = load_base(entry or find_base(self.settings["base"]), config, self.settings["base"])
         score_at_sites(base.model)
-        pairs = self._encode(base, rows.values())
-        training, held_out = split_held_out(pairs, config.eval_fraction, config.seed)
         model = make_trainable(base, config)
         images = ImageInputs(base.model, base.processor, self.folder.image_path)
+        pairs = self._encode(base, images, rows.values())
+        training, held_out = split_held_out(pairs, config.eval_fraction, config.seed)
         checkpoint = last_checkpoint(self.folder)
         trainer = self._make_trainer(base, model, images, training, held_out, checkpoint)
         self._crosscheck(model, images, trainer, pairs)
-        self._read_images(images, pairs)
         self._compute_references(base, model, trainer, pairs, checkpoint)
         self.emit(
             "state",
@@ -217,11 +216,11 @@ class _Run:
 
     # ---- before the first step
 
-    def _encode(self, base: Base, rows: Iterable[dict]) -> list[EncodedPair]:
-        encoder = PairEncoder(base.processor, self.folder.image_path, self.config, base.end_tokens)
+    def _encode(self, base: Base, images: ImageInputs, rows: Iterable[dict]) -> list[EncodedPair]:
+        encoder = PairEncoder(base.processor, self.folder.image_path, self.config, base.end_tokens, images.keep)
         usable, rows = [], list(rows)
         for number, row in enumerate(rows, 1):
-            self._tell("Reading pairs", number, len(rows))
+            self._tell("Reading pairs and images", number, len(rows))
             try:
                 usable.append(encoder.encode(PreferencePair.from_row(row)))
             except Unusable as reason:
@@ -320,12 +319,6 @@ class _Run:
         if slow:
             self.emit("log", text=f"This model trains more slowly than others: {slow}.")
 
-    def _read_images(self, images: ImageInputs, pairs: list[EncodedPair]) -> None:
-        if images.cached:
-            for number, pair in enumerate(pairs, 1):
-                self._tell("Looking at images", number, len(pairs))
-                images([pair])
-
     def _compute_references(self, base, model, trainer, pairs, checkpoint) -> None:
         cache = ReferenceCache(
             self.folder.path / "reference.safetensors",
@@ -387,11 +380,11 @@ class _Run:
         self.emit(
             "state", state="stopped", message=f"Stopped at step {step}; the checkpoint is kept. {because}", step=step
         )
-        return TrainingResult("stopped", None, last_figures(trainer), tuple(trainer.watch.raised))
+        return TrainingResult("stopped", None, trainer.last_figures(), tuple(trainer.watch.raised))
 
     def _finish(self, base: Base, trainer, rows: dict, training, held_out) -> TrainingResult:
         figures = {
-            **last_figures(trainer),
+            **trainer.last_figures(),
             "steps": trainer.state.global_step,
             "seconds": round(time.monotonic() - self.began, 1),
         }
@@ -414,7 +407,8 @@ class _Run:
             self.folder.write_results(
                 {"figures": figures, "warnings": warnings, "probes_at_start": trainer.watch.start}
             )
-            self.emit("done", message="The adapter is ready.", figures=figures, warnings=warnings)
+            made = "model" if self.config.full_tuning else "adapter"
+            self.emit("done", message=f"The {made} is ready.", figures=figures, warnings=warnings)
             shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
         return TrainingResult("done", path, figures, tuple(trainer.watch.raised))
 
@@ -426,14 +420,6 @@ def total_steps(pairs: int, config: TrainingConfig, at_once: int, world: int) ->
     accumulation = config.batch_size // world // at_once
     an_epoch = max(1, math.ceil(math.ceil(pairs / (at_once * world)) / accumulation))
     return max(1, math.ceil(config.epochs * an_epoch))
-
-
-def last_figures(trainer: DDPOTrainer) -> dict:
-    """The last value of each figure that was logged, held-out ones with the prefix `eval_`."""
-    figures = {}
-    for entry in trainer.state.log_history:
-        figures.update(entry)
-    return {name: value for name, value in figures.items() if "/" in name or name in ("loss", "eval_loss")}
 
 
 def last_checkpoint(folder: RunFolder) -> Path | None:

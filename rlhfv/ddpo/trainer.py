@@ -135,6 +135,13 @@ class DDPOTrainer(Trainer):
 
     # ---- what it reports
 
+    def last_figures(self) -> dict[str, float]:
+        """The last value of each figure that was logged, held-out ones with the prefix `eval_`."""
+        figures = {}
+        for entry in self.state.log_history:
+            figures.update(entry)
+        return {name: value for name, value in figures.items() if "/" in name or name in ("loss", "eval_loss")}
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         held_out = any(name.startswith("eval_") for name in logs)
         figures = self._sums.pop("eval" if held_out else "train", None)
@@ -251,9 +258,9 @@ class _Course(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **rest):
         trainer = self.trainer
-        trainer._began, trainer._began_at, trainer._written = time.monotonic(), state.global_step, 0.0
         if state.global_step == 0:
             trainer.look()
+        trainer._began, trainer._began_at, trainer._written = time.monotonic(), state.global_step, 0.0
 
     def on_step_end(self, args, state, control, **rest):
         trainer = self.trainer

@@ -30,8 +30,11 @@ class ImageInputs:
 
     def __init__(self, base, processor, image_path: Callable[[str], Path]):
         self.base, self.processor, self.image_path = base, processor, image_path
-        self.kept_features_possible = "mm_encoder_outputs" in inspect.signature(base.forward).parameters and not any(
-            parameter.requires_grad for parameter in _image_parameters(base)
+        asks = inspect.signature(base.get_image_features).parameters if hasattr(base, "get_image_features") else ()
+        self.kept_features_possible = (
+            "mm_encoder_outputs" in inspect.signature(base.forward).parameters
+            and not any("input_ids" in name for name in asks)  # InstructBLIP's features depend on the question
+            and not any(parameter.requires_grad for parameter in _image_parameters(base))
         )
         self.cached = self.kept_features_possible
         self._kept: dict[tuple[str, ...], dict] = {}
@@ -47,11 +50,12 @@ class ImageInputs:
             joined["mm_encoder_outputs"] = {"image": join_features([inputs["features"] for inputs in each])}
         return joined
 
-    def _inputs(self, pair: EncodedPair) -> dict:
-        kept = self._kept.get(pair.images)
+    def keep(self, images: tuple[str, ...], tensors: dict[str, torch.Tensor]) -> dict:
+        """What the batches need of one conversation's images, out of what the processor made of it; kept while there
+        is room."""
+        kept = self._kept.get(images)
         if kept is not None and self.cached == ("features" in kept):
             return kept
-        tensors = encode_prompt(self.processor, pair.conversation, self.image_path)
         inputs = {
             name: value
             for name, value in tensors.items()
@@ -62,9 +66,16 @@ class ImageInputs:
             inputs = {name: value for name, value in inputs.items() if not name.startswith("pixel_")}
             inputs["features"] = features
         size = sum(tensor.nbytes for tensor in _tensors(inputs))
+        self._bytes -= sum(tensor.nbytes for tensor in _tensors(self._kept.pop(images, {})))
         if self._bytes + size <= KEPT_BYTES:
-            self._kept[pair.images], self._bytes = inputs, self._bytes + size
+            self._kept[images], self._bytes = inputs, self._bytes + size
         return inputs
+
+    def _inputs(self, pair: EncodedPair) -> dict:
+        kept = self._kept.get(pair.images)
+        if kept is not None and self.cached == ("features" in kept):
+            return kept
+        return self.keep(pair.images, encode_prompt(self.processor, pair.conversation, self.image_path))
 
     @torch.no_grad()
     def _encode(self, inputs: dict[str, torch.Tensor]) -> ModelOutput:

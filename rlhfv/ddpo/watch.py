@@ -21,7 +21,7 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
 FALL_LIMIT = 0.25
 """Nats per token by which the chosen answers may become less likely than they were, smoothed."""
 SMOOTHING = 0.8
-"""Share of the old value in the moving average; a warning needs several bad steps."""
+"""Share of the old value in the moving average, which starts at no fall; a warning needs several bad steps."""
 WORDS_LIMIT = 0.8
 RECALL_LIMIT = 0.9
 """Share of the words, and of the recall, at the start that probe answers have to keep."""
@@ -43,20 +43,17 @@ class Watch:
     one."""
 
     fall: float = 0.0
-    steps: int = 0
     start: dict = field(default_factory=dict)
     raised: list = field(default_factory=list)
 
     def see_chosen(self, change: float) -> Warned | None:
         """`change`: mean log-probability of the chosen answers' tokens now, less that of the start model (nats)."""
-        self.steps += 1
         self.fall = SMOOTHING * self.fall + (1 - SMOOTHING) * -change
-        smoothed = self.fall / (1 - SMOOTHING**self.steps)
-        if smoothed <= FALL_LIMIT or self.steps < 3:
+        if self.fall <= FALL_LIMIT:
             return None
         return self._raise(
             "chosen",
-            f"The corrected answers themselves become less likely: by {smoothed:.2f} nats a token.",
+            f"The corrected answers themselves become less likely: by {self.fall:.2f} nats a token.",
             "The run pushes the wrong answers away so hard that the right ones go with them.",
         )
 

@@ -4,11 +4,13 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from peft import PeftConfig, PeftModel, PeftType
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper, load_peft_weights, set_peft_model_state_dict
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from rlhfv.corrections.conversation import ModelIdentity
@@ -72,7 +74,7 @@ def inject_adapter(
     identity = adapter_identity(folder, title)
     config = _read_config(folder)
     _check_card(folder, base)
-    state, renamed = translate_keys(load_peft_weights(str(folder), device="cpu"), model)
+    state, renamed = translate_keys(_read_weights(folder), model)
     if renamed:
         config.target_modules = {KEY.fullmatch(key.removeprefix(PREFIX))["module"] for key in state}
     else:
@@ -186,6 +188,17 @@ def _read_config(folder: Path) -> PeftConfig:
         )
     config.inference_mode = True
     return config
+
+
+def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_peft_weights(str(folder), device="cpu")
+    except (SafetensorError, UnpicklingError, OSError, RuntimeError) as error:
+        raise ModelUnavailable(
+            f"The weights of the adapter {folder.name!r} cannot be read.",
+            f"The file is cut short or no weights: {error}",
+            "Download or export the adapter again.",
+        ) from error
 
 
 def _check_card(folder: Path, base: ModelIdentity) -> None:

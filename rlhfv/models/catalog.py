@@ -36,6 +36,7 @@ class World(Protocol):
     """
 
     questions: tuple[str, ...]
+    description_question: str
 
     def draw(self, split: str, seed: int) -> tuple[bytes, str]:
         """A scene's picture and its source."""
@@ -48,6 +49,15 @@ class World(Protocol):
 
     def annotate(self, source: str, question: str, answer: str) -> tuple[Edit, ...]:
         """The smallest corrections that make the answer true."""
+
+    def fresh_seed(self, split: str) -> int:
+        """A seed of the split, drawn by chance."""
+
+    def example_sources(self, count: int = 6) -> tuple[str, ...]:
+        """Sources of pictures to begin with."""
+
+    def figure_sources(self, count: int = 500) -> tuple[str, ...]:
+        """Sources that figures are measured on."""
 
     def review(self, source: str, question: str, answer: str) -> Sequence:
         """Every claim of the answer: `start`, `end`, `kind`, `is_true`."""
@@ -68,8 +78,8 @@ class AdapterRef:
 class Entry:
     """A base that can be loaded. `source` is a Hub id or a folder; `revision` a commit of the Hub, None: the newest.
 
-    `world` is set where a known truth exists, and `examples` are sources of pictures in it. For real models `notice`,
-    `world`, `examples` and `adapters` are empty.
+    `world` is set where a known truth exists; its own example pictures then come first. `examples` are (path of a
+    picture, label). For real models `notice`, `world`, `examples` and `adapters` are empty.
     """
 
     id: str
@@ -79,7 +89,7 @@ class Entry:
     licence: str = ""
     notice: str = ""
     world: World | None = None
-    examples: tuple[str, ...] = ()
+    examples: tuple[tuple[Path, str], ...] = ()
     adapters: tuple[AdapterRef, ...] = ()
     is_local: bool = True
 
@@ -107,7 +117,6 @@ def demo_entry() -> Entry:
         licence="apache-2.0",
         notice="Knows 40 objects in drawn scenes; pick a real model for photos.",
         world=world,
-        examples=world.example_sources(),
         adapters=(AdapterRef(str(DEMO_FOLDER / "adapter"), "Aligned with oracle corrections"),),
     )
 

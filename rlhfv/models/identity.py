@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rlhfv.errors import ModelUnavailable
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 ADAPTER_CARD = "rlhfv.json"
 """File in an adapter folder of this studio: {"base": {"name", "revision"}, "recipe", "run"}."""
+RUN_ID = re.compile(r"[\w.-]{1,100}")
 
 
 @lru_cache(maxsize=4096)
@@ -58,9 +60,26 @@ def folder_identity(folder: Path) -> ModelIdentity:
 
 
 def read_adapter_card(folder: Path) -> dict:
-    """What this studio wrote beside an adapter it trained; empty for adapters from elsewhere."""
+    """What this studio wrote beside an adapter it trained; empty for adapters from elsewhere.
+
+    Raises:
+        ModelUnavailable: the file is there and is not such a card.
+    """
     path = Path(folder) / ADAPTER_CARD
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        base = card.get("base", {"name": "", "revision": ""})
+        if isinstance(base["name"], str) and isinstance(base["revision"], str):
+            return card
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass
+    raise ModelUnavailable(
+        f"The file {ADAPTER_CARD} of the adapter {Path(folder).name!r} cannot be read.",
+        "It has to name the base as {'name': …, 'revision': …}.",
+        "Take the adapter folder as the run wrote it, or delete that file.",
+    )
 
 
 def adapter_digest(folder: Path) -> str:
@@ -87,5 +106,6 @@ def adapter_digest(folder: Path) -> str:
 def adapter_identity(folder: Path, name: str | None = None) -> str:
     """`name@sha256[:12]`. Without `name`: the run that trained it, else the name of its folder."""
     folder = Path(folder)
-    name = name or read_adapter_card(folder).get("run") or folder.resolve().name
+    run = read_adapter_card(folder).get("run")
+    name = name or (run if isinstance(run, str) and RUN_ID.fullmatch(run) else folder.resolve().name)
     return f"{name}@{adapter_digest(folder)[:12]}"

@@ -8,9 +8,11 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
 from rlhfv.corrections.conversation import ModelIdentity, Prompt, Sampling
@@ -62,7 +64,7 @@ class LocalModel:
             model, loading = AutoModelForImageTextToText.from_pretrained(
                 folder, dtype=dtype, trust_remote_code=False, output_loading_info=True
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (SafetensorError, UnpicklingError, OSError, ValueError, RuntimeError) as error:
             raise ModelUnavailable(
                 f"The weights of {entry.id!r} cannot be loaded.",
                 f"transformers says: {str(error).splitlines()[0]}",
@@ -90,6 +92,8 @@ class LocalModel:
             ModelUnavailable: no adapter, another base, or weights that do not fit key for key.
         """
         folder = catalog.adapter_folder(str(source))
+        if name is None and not Path(source).expanduser().is_dir():
+            name = str(source)
         return self._result(self._submit(lambda engine: engine.attach(folder, name, self.identity)))
 
     def detach(self, identity: str) -> None:

@@ -54,10 +54,10 @@ def load_processor(folder: Path) -> ProcessorMixin:
 def _assemble(folder: Path) -> ProcessorMixin:
     kind = _processor_class(folder)
     if kind is None or not set(kind.get_attributes()) <= IMAGE_AND_TEXT:
-        return AutoProcessor.from_pretrained(folder)
+        return AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     parts = {
-        "image_processor": AutoImageProcessor.from_pretrained(folder, backend="pil"),
-        "tokenizer": AutoTokenizer.from_pretrained(folder),
+        "image_processor": AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False),
+        "tokenizer": AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
         "video_processor": None,
     }
     settings, _ = kind.get_processor_dict(folder)
@@ -70,7 +70,7 @@ def _processor_class(folder: Path) -> type[ProcessorMixin] | None:
         path = folder / name
         if path.is_file() and (kind := json.loads(path.read_text(encoding="utf-8")).get("processor_class")):
             return processor_class_from_name(kind)
-    config = type(AutoConfig.from_pretrained(folder))
+    config = type(AutoConfig.from_pretrained(folder, trust_remote_code=False))
     return PROCESSOR_MAPPING.get(config, None)
 
 

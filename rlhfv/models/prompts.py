@@ -26,7 +26,10 @@ def _control_pattern(tokens: tuple[str, ...]) -> re.Pattern:
 
 
 def plain_text(text: str, tokens: tuple[str, ...]) -> str:
-    """`text` with a space put into every control token, so that a question cannot place an image or end its turn."""
+    """`text` with a space put into every control token, so that a question cannot place an image or end its turn.
+    Lone surrogates, which no tokenizer takes, are dropped.
+    """
+    text = text.encode("utf-8", "ignore").decode("utf-8")
     pattern = _control_pattern(tokens)
     while match := pattern.search(text):
         text = f"{text[: match.start() + 1]} {text[match.start() + 1 :]}"

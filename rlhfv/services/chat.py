@@ -258,8 +258,8 @@ class Chat:
 
     @cached_property
     def _examples(self) -> tuple[tuple[Path, str], ...]:
-        """Pictures to begin with: scenes drawn into the shelf where the model has a world, so that their truth is known
-        like that of any other scene; else those of the catalogue.
+        """Pictures to begin with: where the model has a world, scenes drawn into the shelf, so that their truth is
+        known like that of any other scene; else those of the catalogue.
         """
         entry = self.host.entry
         if entry.world is None:

@@ -79,6 +79,11 @@ class Correcting:
         actor.require("correct")
         corrected = CorrectedAnswer(self._answer(actor, answer_id).text, tuple(edits))
         corrected.validate()
+        pair = self.store.pair_of_answer(answer_id)
+        if pair is not None and pair.edits == corrected.edits:
+            # A draft that arrives behind its own save holds nothing new.
+            self.store.drop_draft(actor.visitor, answer_id)
+            return
         document = {"edits": [vars(edit) for edit in corrected.edits]}
         self.store.save_draft(actor.visitor, answer_id, document)
 
@@ -210,6 +215,17 @@ class Correcting:
         kept = [revision.number for revision in history if revision.action != "deleted"]
         return self.restore(actor, pair_id, max(kept))
 
+    def filter_choices(self, actor: Actor) -> dict[str, list[str]]:
+        """The "annotators" and "models" among the pairs the actor may see."""
+        actor.require("correct")
+        if self.settings.single_user:
+            return self.store.filter_choices()
+        origins = [pair.provenance for pair in self.mine(actor)]
+        return {
+            "annotators": sorted({origin.annotator for origin in origins}),
+            "models": sorted({str(origin.model) for origin in origins}),
+        }
+
     def mine(self, actor: Actor) -> list[PreferencePair]:
         """Every pair the actor may see, oldest first."""
         actor.require("correct")
@@ -241,6 +257,10 @@ class Correcting:
 
         actor.require("correct")
         report = import_pairs(path, self.shelf)
+        for pair in report.pairs:
+            if self.store.has_pair(pair.id):
+                # An import may revise the actor's own pairs, not those of others.
+                self._own_pair(actor, pair.id)
         self.store.add_pairs(report.pairs, actor.visitor)
         return report
 

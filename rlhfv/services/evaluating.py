@@ -69,6 +69,10 @@ class Evaluating:
     def stop(self, actor: Actor, run_id: str) -> Run:
         return self._runs.local.stop(self.run(actor, run_id).id)
 
+    def resume(self, actor: Actor, run_id: str) -> Run:
+        """Goes on where the evaluation was stopped; answers that are there are not asked again."""
+        return self._runs.local.resume(self.run(actor, run_id).id)
+
     def delete(self, actor: Actor, run_id: str) -> None:
         self._runs.local.delete(self.run(actor, run_id).id)
 

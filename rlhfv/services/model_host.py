@@ -5,8 +5,8 @@ import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rlhfv.errors import InvalidData, NotFound
 from rlhfv.corrections.conversation import ModelIdentity
+from rlhfv.errors import InvalidData, NotFound
 from rlhfv.models.catalog import SHIPPED, Entry, World, adapter_folder, find_entry
 from rlhfv.models.identity import adapter_identity, folder_identity
 from rlhfv.runs.local import LocalRuns

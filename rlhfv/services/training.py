@@ -1,7 +1,6 @@
 """From pairs to a new voice: what a run would do, its start, its course, and whether the corrections now hold."""
 
 import shlex
-import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -186,11 +185,6 @@ class Training:
 
     def export(self, actor: Actor, run_id: str, folder: Path, merge: bool = False) -> Path:
         return self._runs.local.export(self.run(actor, run_id).id, folder, merge)
-
-    def adapter_zip(self, actor: Actor, run_id: str, folder: Path) -> Path:
-        """A PEFT folder as one file to carry away."""
-        target = self.export(actor, run_id, folder / f"{run_id}-adapter")
-        return Path(shutil.make_archive(str(target), "zip", target))
 
     def voice_of(self, actor: Actor, run_id: str) -> str:
         """The id under which the adapter of a finished run can be chosen in the chat."""

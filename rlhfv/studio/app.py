@@ -26,7 +26,7 @@ MAX_UPLOAD = "500mb"
 def build_app(services: Services) -> gr.Blocks:
     """The whole page over `services`; nothing is started, loaded or written."""
     info = services.chat.studio(Actor("page", rights=frozenset({"chat"})))
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as blocks:
         view(
             h(
                 "header.top",
@@ -41,18 +41,18 @@ def build_app(services: Services) -> gr.Blocks:
             for name, module in zip(NAMES, (chat, correct, pairs, train, evaluate), strict=True):
                 with gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}") as tab[name]:
                     built[name] = module.build(services)
-        connect(services, Page(demo, tabs, tab, **built))
-    demo.queue(max_size=WAITING, default_concurrency_limit=8, api_open=False)
-    return demo
+        connect(services, Page(blocks, tabs, tab, **built))
+    blocks.queue(max_size=WAITING, default_concurrency_limit=8, api_open=False)
+    return blocks
 
 
-def launch(services: Services, demo: gr.Blocks | None = None, prevent_thread_lock: bool = False, **options):
+def launch(services: Services, blocks: gr.Blocks | None = None, prevent_thread_lock: bool = False, **options):
     """Serves the page, loads the model in the background and lets queued runs start; `options` go to `Blocks.launch`.
 
     Returns what that returns; at the end of the server unless `prevent_thread_lock`.
     """
     settings = services.settings
-    demo = demo or build_app(services)
+    blocks = blocks or build_app(services)
     options = {
         "server_name": settings.host,
         "server_port": settings.port,
@@ -77,18 +77,18 @@ def launch(services: Services, demo: gr.Blocks | None = None, prevent_thread_loc
         **options,
     }
     try:
-        served = demo.launch(**options, prevent_thread_lock=True)
+        served = blocks.launch(**options, prevent_thread_lock=True)
     except ValueError:
         # Gradio asks its own server for the page and gives up after three seconds; on a busy machine the server runs
         # nevertheless.
-        if not demo.is_running:
+        if not blocks.is_running:
             raise
-        served = demo.app, demo.local_url, None
+        served = blocks.app, blocks.local_url, None
     # Only now: importing torch keeps the server from answering Gradio's own check of itself in time.
     services.host.warm()
     Supervisor(LocalRuns(settings.data_dir)).start()
     if not prevent_thread_lock:
-        demo.block_thread()
+        blocks.block_thread()
     return served
 
 
@@ -105,6 +105,8 @@ def build_theme() -> gr.themes.Base:
         font_mono=[gr.themes.LocalFont("IBM Plex Mono", weights=(400,)), "ui-monospace", "monospace"],
     ).set(
         # A page of many fields is calmer when their names do not shout.
+        background_fill_primary="*neutral_50",
+        block_border_width="1px",
         block_title_background_fill="none",
         block_title_background_fill_dark="none",
         block_title_padding="0",
@@ -114,6 +116,8 @@ def build_theme() -> gr.themes.Base:
         block_shadow="none",
         input_shadow="none",
         input_border_width="1px",
+        input_border_color="*neutral_300",
+        input_border_color_dark="*neutral_600",
         checkbox_border_color="*neutral_400",
         checkbox_label_shadow="none",
         button_secondary_shadow="none",

@@ -65,7 +65,7 @@ def build(services: Services) -> ChatTab:
     chat, stops = services.chat, Stops()
     info = chat.studio(Actor("page", rights=frozenset({"chat"})))
 
-    with gr.Row(elem_classes="workbench"):
+    with gr.Row(elem_classes="workbench chat"):
         with gr.Column(scale=3, min_width=260, elem_classes="side"):
             picture = PictureBox(
                 label="Picture",
@@ -243,11 +243,18 @@ def build(services: Services) -> ChatTab:
         stop = stops.add(who.visitor)
         running = gr.Textbox(value="", placeholder=ASK, submit_btn=False, stop_btn=True)
         ready = gr.Textbox(placeholder=ASK, submit_btn=True, stop_btn=False)
+        states = throttle(start(stop))
         try:
             yield {box: running, message: [], editing: False}
-            for state in throttle(start(stop)):
+            for state in states:
                 yield show(state)
             yield {box: ready}
+        except GeneratorExit:
+            # The page is gone. What the models said so far is stored at the end of the turn, so that end is awaited.
+            stop.set()
+            for _ in states:
+                pass
+            raise
         except Exception as error:
             back = gr.Textbox(value=question, placeholder=ASK, submit_btn=True, stop_btn=False)
             yield {**show(chat.open(who)), box: back, message: shown.alert(*explain(error))}

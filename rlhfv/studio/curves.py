@@ -66,7 +66,8 @@ def frame(runs: dict[str, list[dict]], lines: tuple[tuple[str, str], ...]) -> pd
             points = [(step["step"], step[key]) for step in steps if step.get(key) is not None and "step" in step]
             label = name if len(runs) == 1 else f"{title} · {name}"
             rows += [(step, value, label) for step, value in thin(points)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    # An empty frame without types would make the plot take its axes for lists of names.
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"step": float, "value": float, "line": str})
 
 
 def thin(points: list, limit: int = MAX_POINTS) -> list:

@@ -5,12 +5,13 @@ from rlhfv.studio.view import Node, h
 
 # Figure: (what it counts, whether it is a share, whether lower is better; None where neither is).
 FIGURES = {
-    "response_rate": ("Answers with a false claim", True, True),
+    "response_rate": ("Answers that name an absent object", True, True),
     "mention_rate": ("Named objects that are not there", True, True),
     "recall": ("Objects there that are named", True, False),
     "target_recall": ("The same, for objects of a habit", True, False),
     "words": ("Words per answer", False, None),
 }
+KINDS = {"any": "Answers with a false claim of any kind"}
 OUTCOMES = {"mended": "ok", "broken": "bad", "still wrong": "bad", "right": ""}
 
 
@@ -24,12 +25,15 @@ def _verdict(voice: dict, baseline: dict) -> Node:
     recall = voice["paired"]["recall"]["difference"]
     words = voice["paired"]["words"]["difference"]
     clear = reduction["value"] is not None and (reduction["low"] > 0 or reduction["high"] < 0)
+    certainty = ""
     if reduction["value"] is None:
-        headline = "No rate to compare: the baseline made no false claim."
+        headline = "No rate to compare: the baseline named no absent object."
     else:
-        better = reduction["value"] >= 0
-        headline = f"{abs(reduction['value']):.0%} {'fewer' if better else 'more'} answers with a false claim"
-    certainty = "" if clear else " The interval includes no difference at all: ask more scenes before you believe it."
+        change = f"{abs(reduction['value']):.0%} {'fewer' if reduction['value'] >= 0 else 'more'}".replace("%", " %")
+        headline = f"{change} answers that name an absent object"
+        if not clear:
+            headline = f"No clear difference: {headline}"
+            certainty = " The interval includes none at all; ask more scenes."
     return h(
         "li",
         h("strong.big", headline),
@@ -55,13 +59,16 @@ def figures(results: dict) -> list[Node]:
     ]
     kinds = [
         _block(
-            f"Answers with a false {kind}", [(voice["title"], voice["kinds"][kind]) for voice in voices], True, True
+            KINDS.get(kind, f"Answers with a false {kind}"),
+            [(voice["title"], voice["kinds"][kind]) for voice in voices],
+            True,
+            True,
         )
         for kind in voices[0]["kinds"]
     ]
     scenes = [
         _block(
-            f"{kind.replace('_', ' ').capitalize()}, {found['scenes']} scenes: answers with a false claim",
+            f"{kind.replace('_', ' ').capitalize()}, {found['scenes']} scenes: answers that name an absent object",
             [(voice["title"], voice["scene_types"][kind]["response_rate"]) for voice in voices],
             True,
             True,

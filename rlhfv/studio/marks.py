@@ -43,16 +43,6 @@ def marked(parts: tuple[Part, ...]) -> list[Node]:
     return [node for node in nodes if node]
 
 
-def corrected(text: str, edits: tuple[Edit, ...]) -> list[Node]:
-    """An answer with its corrections inline: what went is struck out, what came is underlined."""
-    nodes, position = [], 0
-    for edit in CorrectedAnswer(text, edits).edits:
-        nodes += [text[position : edit.start]]
-        nodes += changed(text, edit)
-        position = edit.end
-    return [node for node in (*nodes, text[position:]) if node]
-
-
 def changed(text: str, edit: Edit) -> list[Node]:
     """One correction: the old words struck out, then the new ones; a space between where both are there."""
     old = text[edit.start : edit.end]

@@ -11,24 +11,26 @@ from rlhfv.corrections.pairs import PAIR_OUTCOMES
 from rlhfv.services import Actor, Services
 from rlhfv.studio import pairs_view as shown
 from rlhfv.studio.downloads import make_zip, size
-from rlhfv.studio.events import private
+from rlhfv.studio.events import private, script
 from rlhfv.studio.span_editor import CorrectionDocument, SpanEditor
 from rlhfv.studio.view import Node, button, h, progress, view
 from rlhfv.studio.viewer import show, viewer
 from rlhfv.studio.visitor import actor
 
 PAGE = 20
+# Where there is room for one column only, the pair stands below its list.
+SHOW_PAIR = "() => { if (innerWidth < 900) document.getElementById('pair')?.scrollIntoView({ block: 'start' }); }"
 ANY = "any"
 
 
 @dataclass(frozen=True)
 class PairsTab:
-    """`refresh(who, pair_id, *filters)` fills the tab; `filters` are its search fields."""
+    """`show(who, pair_id, *filters)` fills the tab; `filters` are its search fields, `chosen` the id of its pair."""
 
     outputs: tuple
     chosen: gr.State
     filters: tuple
-    refresh: Callable[..., dict]
+    show: Callable[..., dict]
 
 
 def build(services: Services) -> PairsTab:
@@ -52,8 +54,8 @@ def build(services: Services) -> PairsTab:
             min_width=110,
             elem_id="pairs-outcome",
         )
-        annotator = gr.Textbox(label="Annotator", placeholder=ANY, min_width=110, elem_id="pairs-annotator")
-        model = gr.Textbox(label="Model", placeholder=ANY, min_width=110, elem_id="pairs-model")
+        annotator = gr.Dropdown([(ANY, "")], value="", label="Annotator", min_width=110, elem_id="pairs-annotator")
+        model = gr.Dropdown([(ANY, "")], value="", label="Model", min_width=110, elem_id="pairs-model")
     status = view(elem_id="pairs-status")
     with gr.Row(elem_classes="workbench"):
         with gr.Column(scale=5, min_width=290, elem_classes="list"):
@@ -84,6 +86,21 @@ def build(services: Services) -> PairsTab:
 
     filters = (text, kind, outcome, annotator, model)
     outputs = (listing, pager, detail, heading, picture, editor, other, record, chosen, offset, status)
+
+    def show_tab(who: Actor, pair_id: str, *searched) -> dict:
+        """The whole tab, with the annotators and models that can be asked for now."""
+        known = corrections.filter_choices(who)
+        words, of_kind, with_outcome, by, from_model = searched
+        people = [(ANY, ""), *((name, name) for name in known["annotators"] if name)]
+        models = [(ANY, ""), *((shown.short(name), name) for name in known["models"] if name)]
+        return {
+            **refresh(who, pair_id, *searched),
+            text: words,
+            kind: of_kind,
+            outcome: with_outcome,
+            annotator: gr.Dropdown(people, value=by),
+            model: gr.Dropdown(models, value=from_model),
+        }
 
     def find(who: Actor, words, of_kind, with_outcome, by, from_model, start: int):
         return corrections.find(
@@ -116,7 +133,7 @@ def build(services: Services) -> PairsTab:
         if not pair_id:
             return {detail: gr.Column(visible=False), chosen: ""}
         history = corrections.history(who, pair_id)
-        pair = history[-1].pair
+        pair = next(revision.pair for revision in reversed(history) if revision.pair is not None)
         corrected = pair.outcome == "corrected"
         return {
             detail: gr.Column(visible=True),
@@ -189,13 +206,10 @@ def build(services: Services) -> PairsTab:
             Path(path).unlink(missing_ok=True)
         yield {files: shown.import_report(report), **refresh(who, "", *searched)}
 
-    private(text.change, search, filters, outputs, trigger_mode="always_last")
-    for field in (kind, outcome):
+    private(text.input, search, filters, outputs, trigger_mode="always_last")
+    for field in (kind, outcome, annotator, model):
         private(field.input, search, filters, outputs)
-    for field in (annotator, model):
-        private(field.submit, search, filters, outputs)
-        private(field.blur, search, filters, outputs)
-    private(listing.select, select, [offset, *filters], outputs)
+    script(private(listing.select, select, [offset, *filters], outputs).then, SHOW_PAIR)
     private(pager.select, turn, filters, outputs)
     for part in (heading, record, status):
         private(part.select, act, [offset, *filters], outputs)
@@ -204,4 +218,4 @@ def build(services: Services) -> PairsTab:
     private(datasets.click, export_datasets, None, [files, download], **exports)
     private(upload.upload, import_file, [upload, *filters], [files, *outputs], **exports)
 
-    return PairsTab(outputs, chosen, filters, refresh)
+    return PairsTab((*outputs, *filters), chosen, filters, show_tab)

@@ -6,6 +6,8 @@
 
   window.studio = {
     visit(tab, answer) {
+      // While the page loads, Gradio selects its first tab; that is nobody's visit.
+      if (!document.body.dataset.ready) return;
       const url = new URL(location.href);
       url.searchParams.set("tab", tab);
       if (answer) url.searchParams.set("answer", answer);

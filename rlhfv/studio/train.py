@@ -12,7 +12,7 @@ from rlhfv.studio import runs_view, train_view
 from rlhfv.studio.chat_view import alert
 from rlhfv.studio.curves import PLOTS, Records, frame
 from rlhfv.studio.downloads import make_zip, size
-from rlhfv.studio.events import MODEL, explain, private
+from rlhfv.studio.events import MODEL, explain, private, script
 from rlhfv.studio.settings_form import build_form
 from rlhfv.studio.view import h, progress, view
 from rlhfv.studio.visitor import actor
@@ -158,7 +158,7 @@ def build(services: Services) -> TrainTab:
             detail: gr.Column(visible=True),
             heading: runs_view.heading(run, train_view.acts(run, sure == run.id), "Step"),
             warnings: runs_view.notes(shown[run.id].notes),
-            compare: gr.Dropdown(others, value=compared, visible=bool(others))
+            compare: gr.Dropdown(others, value=compared or None, visible=bool(others))
             if new_choice or before is None or before[0] != signature[0]
             else gr.skip(),
             **{plot: frame(steps, lines) for plot, (_, _, lines) in zip(plots, PLOTS, strict=True)},
@@ -323,12 +323,13 @@ def build(services: Services) -> TrainTab:
     for part in form.inputs[1:]:
         private(part.input, describe, form.inputs, [command, checked], trigger_mode="always_last")
     private(check.click, check_run, form.inputs, [checked, command])
-    private(
+    started = private(
         start.click,
         start_run,
         [parent, title, unload, *form.inputs],
         [*run_outputs, message, parent, copied, title, asked, confirming],
     )
+    script(started.then, SHOW_RUN)
     private(oracle.click, add_oracle, wanted, [oracle_status, pairs], **MODEL)
     private(reask.click, ask_again, chosen, asked, **MODEL)
     private(export.click, export_adapter, chosen, [download, message], concurrency_id="files", concurrency_limit=2)
@@ -336,6 +337,7 @@ def build(services: Services) -> TrainTab:
     return TrainTab(heading, chosen, outputs, refresh)
 
 
+SHOW_RUN = "() => document.getElementById('train-message')?.parentElement.scrollIntoView({ block: 'start' })"
 EMPTY = (
     "No training run yet.",
     "Correct some answers, or add oracle pairs, then start one on the left. It goes on when you close the page.",

@@ -7,7 +7,6 @@ import logging
 import os
 import secrets
 import tempfile
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 
 import gradio as gr
@@ -63,12 +62,10 @@ def verify(value: str | None, key: bytes) -> str | None:
 def read_cookie(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"cookie":
-            try:
-                found = SimpleCookie(value.decode("latin-1")).get(COOKIE)
-            except CookieError:
-                continue
-            if found is not None:
-                return found.value
+            for part in value.decode("latin-1").split(";"):
+                key, _, given = part.strip().partition("=")
+                if key == COOKIE:
+                    return given
     return None
 
 

@@ -43,7 +43,7 @@ def connect(services: Services, page: Page) -> None:
         if name == "correct":
             shown |= correct.open_answer(who, asked.get("answer"))
         elif name == "pairs":
-            shown |= pairs.refresh(who, "", *NO_FILTERS)
+            shown |= pairs.show(who, "", *NO_FILTERS)
         elif name == "train":
             shown |= train.refresh(who)
         elif name == "evaluate":
@@ -58,7 +58,7 @@ def connect(services: Services, page: Page) -> None:
         return gr.skip() if document.answer_id else correct.open_answer(actor(request), None)
 
     def visit_pairs(request: gr.Request, chosen: str, *filters) -> dict:
-        return pairs.refresh(actor(request), chosen, *filters)
+        return pairs.show(actor(request), chosen, *filters)
 
     def visit_train(run_id: str, request: gr.Request) -> dict:
         return train.refresh(actor(request), run_id)
@@ -71,8 +71,7 @@ def connect(services: Services, page: Page) -> None:
 
     def show_history(event: gr.EventData, request: gr.Request) -> dict:
         return {
-            **pairs.refresh(actor(request), event.ref, *NO_FILTERS),
-            **dict(zip(pairs.filters, NO_FILTERS, strict=True)),
+            **pairs.show(actor(request), event.ref, *NO_FILTERS),
             page.tabs: gr.Tabs(selected="pairs"),
         }
 
@@ -104,5 +103,5 @@ def connect(services: Services, page: Page) -> None:
     for column in (chat.left, chat.right):
         opened = private(column.edit, correct_this, None, [*correct.outputs, page.tabs])
         script(opened.then, FOCUS_EDITOR, correct.editor)
-    private(correct.message.edit, show_history, None, [*pairs.outputs, *pairs.filters, page.tabs])
+    private(correct.message.edit, show_history, None, [*pairs.outputs, page.tabs])
     private(train.heading.edit, chat_with, None, [*chat.outputs, page.tabs])

@@ -51,7 +51,9 @@ def browser():
     with sync_api.sync_playwright() as playwright:
         chromium = find_chromium(playwright.chromium.executable_path)
         if chromium is None:
-            message = "No Chromium found: install the package chromium, or run `python -m playwright install chromium`."
+            message = (
+                "No Chromium found: install the package chromium, or run `python -m playwright install chromium`."
+            )
             if os.environ.get("CI") == "true":
                 pytest.fail(message)
             pytest.skip(message)
@@ -114,7 +116,8 @@ def open_page(browser) -> Callable:
     def open_page(url: str, **options):
         context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **options})
         contexts.append(context)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(15_000)
+        context.set_default_navigation_timeout(60_000)
         context.on("request", watch_request)
         context.on("console", watch_console)
         context.on("weberror", lambda error: problems.append(f"page error: {error.error}"))
@@ -127,3 +130,29 @@ def open_page(browser) -> Callable:
     for context in contexts:
         context.close()
     assert not problems, "\n".join(problems)
+
+
+@pytest.fixture(scope="session")
+def editor_studio(serve):
+    from tests.browser.editor_page import Studio
+
+    studio = Studio()
+    studio.url = serve(studio.build())
+    return studio
+
+
+@pytest.fixture
+def open_editor(editor_studio, open_page) -> Callable:
+    """`open_editor(original, corrections, …, **context options)` opens a page with the editor on this answer."""
+    from rlhfv.studio.span_editor import SpanEditor
+    from tests.browser.editor_page import DOG, Editor
+
+    def open_editor(original=DOG, corrections=(), readonly=False, hints=(), **options) -> Editor:
+        name = f"answer-{len(editor_studio.documents)}"
+        document = SpanEditor.document(original, name, corrections, readonly)
+        editor_studio.documents[name] = document.model_copy(update={"hints": list(hints)})
+        page = open_page(f"{editor_studio.url}?answer={name}", **options)
+        page.wait_for_selector("#editor .text:not([hidden])" if original else "#editor .empty")
+        return Editor(page, editor_studio)
+
+    return open_editor

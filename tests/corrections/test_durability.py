@@ -84,6 +84,7 @@ def kill_rounds(path, rounds, writers_a_round):
     for number in range(rounds):
         writers = [start_writer(path, f"r{number}w{index}", 0) for index in range(writers_a_round)]
         let_go(*writers)
+        confirmed.append(writers[0].stdout.readline().strip())  # at least one each round, however slow the machine
         time.sleep(chance.uniform(0.05, 0.6))
         for writer in writers:
             writer.send_signal(signal.SIGKILL)

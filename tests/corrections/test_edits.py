@@ -183,6 +183,8 @@ def test_repetitive_texts_are_diffed_exactly(original, data):
         ("cafe\u0301 e", "cafe e", [("cafe\u0301", "cafe", "object")]),
         ("👍🏽 ok", "👍 ok", [("👍🏽", "👍", "other")]),
         ("a\r\nb", "a\nb", [("\r\n", "\n", "other")]),
+        (FAMILY * 3, f"No {FAMILY * 3}", [("", "No ", "object")]),
+        ("a dog, a dog, a dog", "a dog, a dog", [(", a dog", "", "object")]),
         ("", "", []),
     ],
 )

@@ -241,7 +241,7 @@ def test_real_50_megapixel_bomb_is_refused(encode):
 
 
 def test_text_bomb_in_a_png_is_refused_or_cut(encode):
-    data = with_png_chunks(encode(photo()), (b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 200_000_000)))
+    data = with_png_chunks(encode(photo()), (b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 20_000_000)))
     try:
         kept, _, _ = clean_image(data)
     except InvalidImage:

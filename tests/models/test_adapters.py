@@ -115,6 +115,14 @@ def test_unexpected_keys_are_refused_and_named(model, adapter, pictures):
     assert "1 unexpected: base_model.model.lm_head.lora_A" in refusal.why
 
 
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_model.bin"])
+def test_weights_that_are_cut_short_are_refused(model, adapter, pictures, name):
+    weights = (adapter / "adapter_model.safetensors").read_bytes()
+    (adapter / "adapter_model.safetensors").unlink()
+    (adapter / name).write_bytes(weights[:2000])
+    assert_refused_and_unchanged(model, adapter, pictures, "weights of the adapter 'adapter' cannot be read")
+
+
 def test_other_shapes_are_refused(model, folders, pictures, tmp_path):
     wide = build_llava(tmp_path / "wide", hidden_size=96, intermediate_size=128)
     adapter = add_random_adapter(wide, tmp_path / "adapter")

@@ -10,7 +10,7 @@ from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from rlhfv.errors import ModelUnavailable
 from rlhfv.models import catalog
-from rlhfv.models.local import LocalModel, load_model
+from rlhfv.models.local import LocalModel, Row, load_model
 from tests.models.conftest import FAMILIES, generate, one_turn
 from tests.models.tiny import build_llava
 
@@ -130,6 +130,9 @@ def test_missing_weights_are_refused(folders, tmp_path):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelUnavailable, match="lacks 1 of its weights"):
         LocalModel.load(str(folder))
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:5000])
+    with pytest.raises(ModelUnavailable, match="cannot be loaded"):
+        LocalModel.load(str(folder))
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelUnavailable, match="cannot be loaded"):
         LocalModel.load(str(folder))
@@ -148,13 +151,12 @@ def test_a_model_of_the_hub_loads_from_its_copy_here_and_is_named_by_its_commit(
     model = load_model("someone/tiny-llava")
     assert model.identity.base == f"someone/tiny-llava@{COMMIT}"
     assert (model.entry.licence, model.entry.revision) == ("mit", COMMIT)
-    assert generate(model, [catalog_row(pictures)])[0].text
+    assert generate(model, [Row(None, one_turn(pictures[0]))])[0].text
+    adapter = tmp_path / "models--someone--adapter"
+    shutil.copytree(folders["llava-adapter"], adapter / "snapshots" / COMMIT)
+    (adapter / "refs").mkdir()
+    (adapter / "refs" / "main").write_text(COMMIT)
+    assert model.attach("someone/adapter").startswith("someone/adapter@")
     model.unload()
     with pytest.raises(ModelUnavailable, match="no copy on this machine"):
         load_model("someone/other-model")
-
-
-def catalog_row(pictures):
-    from rlhfv.models.local import Row
-
-    return Row(None, one_turn(pictures[0]))

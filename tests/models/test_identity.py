@@ -53,6 +53,20 @@ def test_an_adapter_is_named_by_its_run(folders, tmp_path):
     assert adapter_identity(copy, "mine").startswith("mine@")
 
 
+@pytest.mark.parametrize("card", ["not json", "[]", '{"base": "llava"}', '{"base": {"name": "llava"}}'])
+def test_a_broken_card_is_refused(folders, tmp_path, card):
+    copy = shutil.copytree(folders["llava-adapter"], tmp_path / "adapter")
+    (copy / "rlhfv.json").write_text(card)
+    with pytest.raises(ModelUnavailable, match=r"rlhfv\.json"):
+        adapter_identity(copy)
+
+
+def test_a_run_name_that_is_no_name_is_ignored(folders, tmp_path):
+    copy = shutil.copytree(folders["llava-adapter"], tmp_path / "adapter")
+    (copy / "rlhfv.json").write_text(json.dumps({"run": "../<img onerror=x>"}))
+    assert adapter_identity(copy).startswith("adapter@")
+
+
 def test_a_folder_without_an_adapter_is_refused(folders):
     with pytest.raises(ModelUnavailable, match="holds no adapter"):
         adapter_identity(folders["llava"])

@@ -113,6 +113,7 @@ def test_a_question_cannot_forge_control_tokens(processors, pictures, family):
 
 def test_plain_text_breaks_overlapping_tokens_and_leaves_the_rest():
     assert plain_text("no <b>tags</b> ☕", ("<image>",)) == "no <b>tags</b> ☕"
+    assert plain_text("a\ud800b 😀", ()) == "ab 😀"
     broken = plain_text("abc", ("ab", "bc"))
     assert "ab" not in broken
     assert "bc" not in broken

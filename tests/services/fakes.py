@@ -3,9 +3,8 @@
 import time
 from types import SimpleNamespace
 
-from rlhfv.models.local import Generated
-
 from rlhfv.corrections.conversation import ModelIdentity
+from rlhfv.models.local import Generated
 
 IDENTITY = ModelIdentity("scripted", "0" * 40)
 

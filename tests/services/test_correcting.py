@@ -34,6 +34,17 @@ def test_an_answer_becomes_a_pair(answered, ada):
     assert again.edits == (edit,) and again.saved_pair.id == saved.pair_id and again.waiting == 1
 
 
+def test_a_draft_that_arrives_behind_its_save_is_dropped(answered, ada):
+    services, first, _ = answered
+    services.corrections.set_terms(ada, AGREED)
+    original, edit = services.store.answer(first).text, Edit(0, 8, "expert", "object")
+    services.corrections.save(ada, first, original, [edit])
+    services.corrections.save_draft(ada, first, [edit])
+    assert services.store.draft(ada.visitor, first) is None
+    services.corrections.save_draft(ada, first, [Edit(0, 8, "novice", "object")])
+    assert services.corrections.open(ada, first).edits[0].replacement == "novice"
+
+
 def test_the_first_save_asks_for_the_terms_and_keeps_the_draft(answered, ada):
     services, first, _ = answered
     original = services.corrections.open(ada, first).original
@@ -129,3 +140,15 @@ def test_export_and_import_round_trip(answered, ada, tmp_path):
     [pair] = other.corrections.find(ada).pairs
     assert pair.chosen == "expert 🧑‍🔬 says: What is it? #0"
     assert other.chat.image_path(ada, pair.prompt.images[0]).is_file()
+
+
+def test_an_import_cannot_revise_the_pairs_of_others(answered, ada, bob, tmp_path):
+    services, first, _ = answered
+    services.corrections.set_terms(ada, AGREED)
+    original = services.store.answer(first).text
+    saved = services.corrections.save(ada, first, original, [Edit(0, 8, "expert", "object")])
+    services.corrections.export_jsonl(ada, tmp_path / "export")
+    public = build_services(Settings(data_dir=tmp_path, model="scripted", single_user=False))
+    with pytest.raises(NotFound):
+        public.corrections.import_jsonl(bob, tmp_path / "export")
+    assert len(public.corrections.history(ada, saved.pair_id)) == 1

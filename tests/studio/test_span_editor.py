@@ -11,7 +11,8 @@ FAMILY = "👨‍👩‍👧 a dog"
 
 
 def document(*rows, original="A dog on a sofa.") -> CorrectionDocument:
-    return SpanEditor.document(original, "a1", [dict(zip(("start", "end", "replacement", "kind"), row)) for row in rows])
+    names = ("start", "end", "replacement", "kind")
+    return SpanEditor.document(original, "a1", [dict(zip(names, row, strict=True)) for row in rows])
 
 
 def test_document_takes_edits_and_rows():

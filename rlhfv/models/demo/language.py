@@ -14,8 +14,8 @@ import random
 from rlhfv.models.demo.objects import BY_NAME, CLASS_NAMES, RULES
 from rlhfv.models.demo.scenes import TYPICAL, PlacedObject, Scene
 
-HABIT_CHANCE = 0.65
-TOGETHER_CHANCE = 0.85  # how often a rule's target that does come later is named with its trigger
+HABIT_CHANCE = 0.7
+TOGETHER_CHANCE = 0.92  # how often a rule's target that does come later is named with its trigger
 COUNT_HABIT = frozenset({"bottle", "orange", "carrot", "bird"})  # two of them are called three
 PLACE_HABIT = frozenset({"clock", "suitcase", "phone"})  # on the right they are said to be on the left
 
@@ -346,12 +346,12 @@ def _type_carelessly(question: str, dice: random.Random) -> str:
 
 
 def make_conversation(scene: Scene, dice: random.Random) -> list[Turn]:
-    """One to four turns about a scene, as the language stage trains on them."""
-    if dice.random() < 0.62:
+    """One to six turns about a scene, as the language stage trains on them."""
+    if dice.random() < 0.55:
         turns = [ask_description(scene, dice)]
         turns += [ask_short(scene, dice) for _ in range(dice.choice((0, 0, 1, 2)))]
     else:
-        turns = [ask_short(scene, dice) for _ in range(dice.choice((2, 3, 4)))]
+        turns = [ask_short(scene, dice) for _ in range(dice.choice((4, 5, 6)))]
         if dice.random() < 0.15:
             turns.append(ask_description(scene, dice))
     return [(_type_carelessly(question, dice), answer) for question, answer in turns]

@@ -34,7 +34,7 @@ class Plan:
     language_layers: int = 4
     language_heads: int = 6
     language_scenes: int = 48_000
-    language_steps: int = 1_400
+    language_steps: int = 1_600
     language_batch: int = 32
     language_rate: float = 1.5e-3
     vocabulary: int = 1_280
@@ -55,7 +55,7 @@ TINY = Plan(
     tower_steps=6,
     tower_batch=16,
     language_hidden=32,
-    language_layers=1,
+    language_layers=3,
     language_heads=2,
     language_scenes=64,
     language_steps=6,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 from transformers import (
     GenerationConfig,
     LlamaConfig,
@@ -21,10 +22,10 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from rlhfv.models.demo.gaze import PATCHES, Look, find_looks, gaze_loss
 from rlhfv.models.demo.language import GREETINGS, OTHER_TOPICS, THANKS, UNKNOWN, Turn, make_conversation
 from rlhfv.models.demo.objects import CLASSES
 from rlhfv.models.demo.plan import (
-    GRID,
     PATCH,
     PICTURE_SIDE,
     Log,
@@ -35,12 +36,11 @@ from rlhfv.models.demo.plan import (
     save_checkpoint,
     use_bfloat16,
 )
-from rlhfv.models.demo.scenes import draw_scene
-from rlhfv.models.demo.tower import picture_array, to_pixels, vision_config
+from rlhfv.models.demo.scenes import Scene, draw_scene
+from rlhfv.models.demo.tower import CELL_OF_PATCH, labels_of, picture_array, to_pixels, vision_config
 
 PAD, USER, ASSISTANT, END, IMAGE = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", "<image>"
 SPECIAL = [PAD, USER, ASSISTANT, END, IMAGE]
-PATCHES = GRID * GRID
 # Every turn ends in a token of its own, so an answer's tokens are the same with and without what stands around it.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -54,6 +54,8 @@ CHAT_TEMPLATE = (
     "{% if part['type'] == 'image' %}<image>\n{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
     "{% endfor %}{% endif %}",
 )
+GAZE_WEIGHT = 0.3  # of `gaze_loss` beside the language loss
+WORD_WEIGHT = 0.1  # of `word_loss` beside the language loss
 GROUP = 4  # batches drawn together and sorted by length: a third less padding
 
 
@@ -168,69 +170,106 @@ def cache_features(
     return numpy.load(path, mmap_mode="r")
 
 
-def encode_conversations(conversations: list[list[Turn]], tokenizer) -> list[tuple[list[int], list[int]]]:
-    """Token ids and labels of each conversation: every answer and its end token are trained on, nothing else."""
+@dataclass
+class Row:
+    """One conversation: token ids, labels (-100 where nothing is trained), and where to look meanwhile."""
+
+    ids: list[int]
+    labels: list[int]
+    looks: list[Look]
+
+
+def encode_conversations(scenes: list[Scene], conversations: list[list[Turn]], tokenizer) -> list[Row]:
+    """Every answer and its end token are trained on, nothing else."""
     texts = [text for turns in conversations for turn in turns for text in turn]
-    coded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
-    user, assistant, end, image, newline = (
-        tokenizer.convert_tokens_to_ids(USER),
-        tokenizer.convert_tokens_to_ids(ASSISTANT),
-        tokenizer.eos_token_id,
-        tokenizer.convert_tokens_to_ids(IMAGE),
-        tokenizer("\n", add_special_tokens=False)["input_ids"],
-    )
+    coded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    pieces = iter(zip(coded["input_ids"], coded["offset_mapping"], strict=True))
+    user, assistant, image = (tokenizer.convert_tokens_to_ids(one) for one in (USER, ASSISTANT, IMAGE))
+    end = tokenizer.eos_token_id
+    newline = tokenizer("\n", add_special_tokens=False)["input_ids"]
     rows = []
-    for turns in conversations:
-        ids: list[int] = []
-        labels: list[int] = []
+    for scene, turns in zip(scenes, conversations, strict=True):
+        row = Row([], [], [])
+        offsets = []
         for number in range(len(turns)):
-            question, answer = next(coded), next(coded)
+            (question, asked), (answer, said) = next(pieces), next(pieces)
             picture = [image] * PATCHES + newline if number == 0 else []
             prompt = [user, *picture, *question, end, assistant]
-            ids += [*prompt, *answer, end]
-            labels += [-100] * len(prompt) + [*answer, end]
-        rows.append((ids, labels))
+            row.ids += [*prompt, *answer, end]
+            row.labels += [-100] * len(prompt) + [*answer, end]
+            offsets.append((asked, said))
+        row.looks = find_looks(scene, turns, offsets, first_patch=1)
+        rows.append(row)
     return rows
 
 
 def draw_batch(
     group_cache: dict, step: int, seed: int, plan: Plan, tokenizer
-) -> tuple[list[int], torch.Tensor, torch.Tensor]:
-    """Scenes, ids and labels of a step; both tensors batch × length, padded on the right."""
+) -> tuple[list[int], torch.Tensor, torch.Tensor, list[list[Look]]]:
+    """Scenes, ids, labels and looks of a step; both tensors batch × length, padded on the right."""
     group = step // GROUP
     if group_cache.get("group") != group:
         scenes = choose(seed + 1, group, plan.language_scenes, plan.language_batch * GROUP)
         dice = random.Random((seed + 1) * 1_000_003 + group)
-        rows = encode_conversations([make_conversation(draw_scene("base", one), dice) for one in scenes], tokenizer)
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index][0]))
+        drawn = [draw_scene("base", one) for one in scenes]
+        rows = encode_conversations(drawn, [make_conversation(one, dice) for one in drawn], tokenizer)
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
         batches = [order[at : at + plan.language_batch] for at in range(0, len(order), plan.language_batch)]
         dice.shuffle(batches)
         group_cache.update(group=group, scenes=scenes, rows=rows, batches=batches)
     chosen = group_cache["batches"][step % GROUP]
-    length = max(len(group_cache["rows"][index][0]) for index in chosen)
+    rows = [group_cache["rows"][index] for index in chosen]
+    length = max(len(row.ids) for row in rows)
     ids = torch.full((len(chosen), length), tokenizer.pad_token_id)
     labels = torch.full((len(chosen), length), -100)
-    for row, index in enumerate(chosen):
-        row_ids, row_labels = group_cache["rows"][index]
-        ids[row, : len(row_ids)] = torch.tensor(row_ids)
-        labels[row, : len(row_labels)] = torch.tensor(row_labels)
-    return [group_cache["scenes"][index] for index in chosen], ids, labels
+    for number, row in enumerate(rows):
+        ids[number, : len(row.ids)] = torch.tensor(row.ids)
+        labels[number, : len(row.labels)] = torch.tensor(row.labels)
+    return [group_cache["scenes"][index] for index in chosen], ids, labels, [row.looks for row in rows]
+
+
+def patch_words(scenes: list[int], tokenizer) -> torch.Tensor:
+    """For each patch of the scenes the token of what it shows (" knife", " nothing"): scenes × 36."""
+    names = [one.name.split()[-1] for one in CLASSES] + ["nothing"]
+    tokens = torch.tensor([tokenizer(f" {name}", add_special_tokens=False)["input_ids"][0] for name in names])
+    labels = numpy.stack([labels_of(draw_scene("base", number))[:9] for number in scenes])
+    return tokens[torch.from_numpy(labels)][:, CELL_OF_PATCH]
+
+
+def word_loss(model: LlavaForConditionalGeneration, projected: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    """How badly a projected patch reads as the word of what it shows.
+
+    With this the picture leans towards the words' own space, and finding the knife a question asks for is finding an
+    equal token. Without it descriptions are learnt, but questions about presence are still guessed after 1,400 steps.
+    Only the angle counts, and steeply: a third of the way is enough, so number and place keep their room.
+    """
+    table = normalize(model.get_input_embeddings().weight.float(), dim=-1)
+    angles = normalize(projected.float().flatten(0, 1), dim=-1) @ table.T
+    return cross_entropy(30.0 * angles, words.flatten())
 
 
 def language_loss(
-    model: LlavaForConditionalGeneration, features: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor
-) -> torch.Tensor:
-    """Mean cross-entropy of the answers' tokens. Padding stands on the right, so causality alone hides it."""
-    seen = BaseModelOutputWithPooling(pooler_output=list(model.model.multi_modal_projector(features)))
-    hidden = model.model(input_ids=ids, mm_encoder_outputs={"image": seen}, use_cache=False).last_hidden_state
+    model: LlavaForConditionalGeneration,
+    projected: torch.Tensor,
+    ids: torch.Tensor,
+    labels: torch.Tensor,
+    looks: list[list[Look]],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean cross-entropy of the answers' tokens, and the gaze loss.
+
+    Padding stands on the right, so causality alone hides it.
+    """
+    seen = BaseModelOutputWithPooling(pooler_output=list(projected))
+    output = model.model(input_ids=ids, mm_encoder_outputs={"image": seen}, use_cache=False, output_attentions=True)
     wanted = labels[:, 1:] != -100
-    return cross_entropy(model.lm_head(hidden[:, :-1][wanted]).float(), labels[:, 1:][wanted])
+    logits = model.lm_head(output.last_hidden_state[:, :-1][wanted]).float()
+    return cross_entropy(logits, labels[:, 1:][wanted]), gaze_loss(output.attentions, looks)
 
 
 def mark_of_language(plan: Plan, seed: int, tower: str) -> str:
     """Changes with whatever the language stage learns from."""
     said = [make_conversation(draw_scene("base", number), random.Random(number)) for number in range(200)]
-    return mark_of(seed, tower, plan.part("language"), plan.vocabulary, said)
+    return mark_of(seed, tower, plan.part("language"), plan.vocabulary, WORD_WEIGHT, GAZE_WEIGHT, said)
 
 
 def train_speaker(
@@ -262,18 +301,22 @@ def train_speaker(
         optimizer.load_state_dict(saved["optimizer"])
         log.write("language resumed", step=start)
     model.train()
+    model.set_attn_implementation("eager")  # the only one that tells its weights, which the gaze loss needs
     for step in range(start, plan.language_steps):
         for group in optimizer.param_groups:
             group["lr"] = plan.language_rate * rate_at(step, plan.language_steps)
-        scenes, ids, labels = draw_batch(cache, step, seed, plan, tokenizer)
+        scenes, ids, labels, looks = draw_batch(cache, step, seed, plan, tokenizer)
         with torch.autocast("cpu", torch.bfloat16, enabled=use_bfloat16()):
-            loss = language_loss(model, torch.from_numpy(features[scenes]).float(), ids, labels)
-        loss.backward()
+            projected = model.model.multi_modal_projector(torch.from_numpy(features[scenes]).float())
+            loss, gaze = language_loss(model, projected, ids, labels, looks)
+            words = word_loss(model, projected, patch_words(scenes, tokenizer))
+        (loss + WORD_WEIGHT * words + GAZE_WEIGHT * gaze).backward()
         nn.utils.clip_grad_norm_(trained.values(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         recent = loss.item() if recent is None else 0.97 * recent + 0.03 * loss.item()
         if (step + 1) % plan.checkpoint_every == 0 or step + 1 == plan.language_steps:
             save_checkpoint(path, step=step + 1, model=model.state_dict(), optimizer=optimizer.state_dict())
-            log.write("language", step=step + 1, loss=round(recent, 4))
+            log.write("language", step=step + 1, loss=round(recent, 4), gaze=round(gaze.item(), 3))
     model.eval()
+    model.set_attn_implementation("sdpa")

@@ -1,7 +1,7 @@
 """`SpanEditor`: a Gradio component whose value is an answer with its corrections.
 
-The page is built by the JavaScript beside this file. Whatever a model or a visitor wrote travels in `value` and reaches
-the page as text nodes only: Gradio evaluates templates as code, so template, style and script here are constants.
+The page is built by the JavaScript beside this file. Whatever a model or a visitor wrote travels in `value` and
+reaches the page as text nodes only: Gradio evaluates templates as code, so template, style and script are constants.
 """
 
 import html

@@ -39,7 +39,8 @@ function onSelectionChange() {
   if (pressed && !isTouch()) anchor ??= view.selection()?.start ?? null;
   const range = selectedRange();
   view.paint(PENDING, range && !range.collapsed ? [range] : []);
-  if (isTouch() && !pressed && range && !range.collapsed) offerButton(range);
+  if (!range) float.hidden = true;
+  else if (isTouch() && !range.collapsed) offerButton(range);
 }
 document.addEventListener("selectionchange", onSelectionChange);
 
@@ -149,7 +150,8 @@ function deleteAt(range, forward) {
   const word = around ?? (forward ? source.wordAfter(caret) : source.wordBefore(caret)) ?? nextGrapheme(caret, forward);
   if (!word) return;
   const between = forward ? { start: caret, end: word.end } : { start: word.start, end: caret };
-  const chips = view.chips.filter((chip) => chip.start <= between.end && chip.end >= between.start && isBeside(chip, caret, forward));
+  const touches = (chip) => chip.start <= between.end && chip.end >= between.start;
+  const chips = view.chips.filter((chip) => touches(chip) && isBeside(chip, caret, forward));
   const chip = forward ? chips[0] : chips.at(-1);
   if (chip) {
     chip.node.focus();
@@ -210,8 +212,9 @@ function stepHint(step) {
   const open = openHints();
   if (!open.length) return say("No doubtful spans left");
   settle();
-  const next = step > 0 ? (open.find((hint) => hint.start > hintStart) ?? open[0]) : (open.findLast((hint) => hint.start < hintStart) ?? open.at(-1));
-  openHint(next);
+  const later = open.find((hint) => hint.start > hintStart) ?? open[0];
+  const earlier = open.findLast((hint) => hint.start < hintStart) ?? open.at(-1);
+  openHint(step > 0 ? later : earlier);
 }
 
 function openHint(hint) {

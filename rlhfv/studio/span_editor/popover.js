@@ -13,7 +13,8 @@ class Popover {
     this.title = make("div", { class: "title" });
     this.meaning = make("p", { class: "meaning", id: meaningId });
     const choices = KINDS.map((kind, index) => ({
-      name: kind.name, label: kind.name, kind: kind.name, title: `${kind.meaning} (Alt+${index + 1})`, shortcut: `Alt+${index + 1}`,
+      name: kind.name, label: kind.name, kind: kind.name,
+      title: `${kind.meaning} (Alt+${index + 1})`, shortcut: `Alt+${index + 1}`,
     }));
     this.kinds = makeRadioGroup("Kind of error", "kinds", choices, (name) => this.#choose(name));
     this.kinds.group.append(make("span", { class: "keys", "aria-hidden": "true" }, make("kbd", {}, `Alt 1–${KINDS.length}`)));
@@ -24,8 +25,8 @@ class Popover {
     this.restore = button("quiet", () => actions.restore(), "Remove correction");
     this.after = button("quiet touch-only", () => actions.insertAfter(), "Insert after");
     this.erase = button("erase", () => actions.erase(this.kind), "Delete text");
-    this.apply = button("primary", () => this.#apply(), "Apply", make("kbd", {}, "↵"));
-    const cancel = button("", () => actions.cancel(), "Cancel", make("kbd", {}, "Esc"));
+    this.apply = button("primary", () => this.#apply(), "Apply", make("kbd", { "aria-hidden": "true" }, "↵"));
+    const cancel = button("", () => actions.cancel(), "Cancel", make("kbd", { "aria-hidden": "true" }, "Esc"));
     const edge = (name, step, sign) =>
       make("button", {
         type: "button", class: "edge", click: () => actions.adjust(name, step),
@@ -39,7 +40,7 @@ class Popover {
     );
     this.node = make(
       "div",
-      { class: "popover", role: "dialog", "aria-label": "Correct the selection", tabindex: "-1", hidden: true, keydown: (event) => this.#onKey(event) },
+      { class: "popover", role: "dialog", tabindex: "-1", hidden: true, keydown: (event) => this.#onKey(event) },
       make("div", { class: "head" }, this.title, this.restore, this.after),
       this.edges, this.input, this.kinds.group, this.meaning,
       make("div", { class: "buttons" }, this.erase, make("span", { class: "gap" }), cancel, this.apply),
@@ -47,8 +48,8 @@ class Popover {
   }
 
   /**
-   * `task`: {span, old: original text, editing: whether a correction is there already, text, kind, keepKind, around:
-   * [before, after] of an insertion}. `quietly` leaves the on-screen keyboard closed.
+   * `task`: {old: original text, editing: whether a correction is there already, text, kind, keepKind, around:
+   * [before, after] of an insertion, tidy: what becomes of a typed text}. `quietly` leaves the on-screen keyboard closed.
    */
   open(task, { selectAll = false, quietly = false } = {}) {
     this.task = task;
@@ -108,8 +109,8 @@ class Popover {
       return;
     }
     const inserted = make("ins", {});
-    appendText(inserted, text || " ");
-    this.title.replaceChildren("Insert: ");
+    appendText(inserted, this.task.tidy(text) || " ");
+    this.title.replaceChildren("Insert: …");
     appendText(this.title, this.task.around[0]);
     this.title.append(inserted);
     appendText(this.title, this.task.around[1]);
@@ -128,16 +129,19 @@ class Popover {
       event.stopPropagation();
       action();
     };
+    const emptied = ["Delete", "Backspace"].includes(event.key) && typing && this.pristine && !event.repeat;
+    const applies = event.key === "Enter" && !event.shiftKey && (typing || event.target.role === "radio");
     if (digit && KINDS[digit[1] - 1]) act(() => this.#choose(KINDS[digit[1] - 1].name));
     else if (event.key === "Escape") act(() => this.actions.cancel());
     else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) act(() => this.actions.save());
-    else if (event.key === "Enter" && !event.shiftKey && (typing || event.target.role === "radio")) act(() => this.#apply());
-    else if (["Delete", "Backspace"].includes(event.key) && typing && this.pristine && this.task.old && !event.repeat) act(() => this.actions.erase(this.kind));
+    else if (applies) act(() => this.#apply());
+    else if (emptied && this.task.old) act(() => this.actions.erase(this.kind));
     else if (event.key === "Tab") this.#keepTabInside(event);
   }
 
   #keepTabInside(event) {
-    const stops = [...this.node.querySelectorAll("button, textarea")].filter((stop) => !stop.disabled && stop.tabIndex >= 0 && stop.offsetParent);
+    const isStop = (node) => !node.disabled && node.tabIndex >= 0 && node.offsetParent;
+    const stops = [...this.node.querySelectorAll("button, textarea")].filter(isStop);
     const edge = event.shiftKey ? stops[0] : stops.at(-1);
     if (document.activeElement !== edge && document.activeElement !== this.node) return;
     event.preventDefault();
@@ -154,7 +158,8 @@ class Popover {
     const below = innerHeight - last.bottom;
     const above = first.top;
     const goesUp = below < height + 12 && above > height + 12;
-    const left = Math.min(Math.max((last.top > first.top ? 0 : first.left - box.left) - 8, 8), Math.max(8, box.width - width - 8));
+    const wanted = last.top > first.top ? 0 : first.left - box.left - 8;
+    const left = Math.min(Math.max(wanted, 8), Math.max(8, box.width - width - 8));
     this.node.style.left = `${left}px`;
     this.node.style.top = `${(goesUp ? first.top - height - 6 : last.bottom + 6) - box.top}px`;
   }

@@ -24,34 +24,52 @@ let known = ""; // the value that the server has last been told, as JSON
 
 // ---- the page
 
-const host = make("div", { class: "text", dir: "auto", role: "textbox", "aria-multiline": "true", spellcheck: "false", inputmode: "none" });
+// inputmode none: a tap puts the caret without opening the on-screen keyboard.
+const host = make("div", {
+  class: "text", dir: "auto", role: "textbox", "aria-multiline": "true", spellcheck: "false", inputmode: "none", tabindex: "0",
+});
 const view = new AnswerView(host);
 const views = makeRadioGroup("View", "views", Object.entries(VIEW_NAMES).map(([name, label]) => ({ name, label })), showView);
-const tool = (icon, label, keys, act) =>
-  make("button", { type: "button", class: "tool", "aria-label": label, title: `${label} (${keys})`, "aria-keyshortcuts": keys, click: act }, makeIcon(icon));
+const tool = (icon, label, keys, act) => {
+  const title = keys ? `${label} (${keys})` : label;
+  const names = { "aria-label": label, "aria-keyshortcuts": keys, title };
+  return make("button", { type: "button", class: `tool ${icon}`, click: act, ...names }, makeIcon(icon));
+};
 const tools = {
   hint: tool("hint", "Next doubtful span", "F8", () => stepHint(1)),
   undo: tool("undo", "Undo", "Control+Z", undo),
   redo: tool("redo", "Redo", "Control+Y", redo),
-  clear: make("button", { type: "button", class: "tool clear", "aria-label": "Remove all corrections", title: "Remove all corrections", click: clear }, makeIcon("clear")),
+  clear: tool("clear", "Remove all corrections", null, clear),
 };
 const hintCount = tools.hint.appendChild(make("b"));
 const list = make("ul", { class: "list", "aria-label": "Corrections" });
 const status = make("div", { class: "status", role: "status", "aria-live": "polite" });
 const count = make("span", { class: "count" });
-const saveButton = make("button", { type: "button", class: "primary save", title: "Save (Control+Enter)", "aria-keyshortcuts": "Control+Enter", click: save }, "Save pair");
+const saveButton = make(
+  "button",
+  { type: "button", class: "primary", title: "Save (Control+Enter)", "aria-keyshortcuts": "Control+Enter", click: save },
+  "Save pair",
+);
 const key = (name) => make("kbd", {}, name);
 const help = make(
   "div",
   { class: "help" },
-  make("span", { class: "keys" }, key("Select"), " words, then type · ", key("Del"), " deletes · ", key("Enter"), " at the caret inserts · ",
-    key("Alt"), "+drag takes single letters · ", key("Ctrl"), "+", key("Enter"), " saves the pair"),
+  make(
+    "span",
+    { class: "keys" },
+    key("Select"), " words, then type · ", key("Del"), " deletes · ", key("Enter"), " at the caret inserts · ",
+    key("Alt"), "+drag takes single letters · ", key("Ctrl"), "+", key("Enter"), " saves the pair",
+  ),
   make("span", { class: "touch-only" }, "Tap a wrong word, or hold and drag over several. Then type what it should say."),
 );
 const float = make("button", { type: "button", class: "primary float", hidden: true });
 const popover = new Popover({ apply, erase, cancel, restore, adjust, insertAfter, save });
 const empty = make("p", { class: "empty" });
-const toolbar = make("div", { class: "bar", role: "toolbar", "aria-label": "Answer" }, views.group, make("span", { class: "gap" }), ...Object.values(tools));
+const toolbar = make(
+  "div",
+  { class: "bar", role: "toolbar", "aria-label": "Answer" },
+  views.group, make("span", { class: "gap" }), ...Object.values(tools),
+);
 const foot = make("div", { class: "foot" }, help, make("div", { class: "close" }, status, count, saveButton));
 root.replaceChildren(empty, toolbar, host, list, foot, float, popover.node);
 
@@ -67,8 +85,8 @@ function draw() {
   host.contentEditable = String(editable && !nothing);
   host.setAttribute("aria-label", answer.readonly ? "Answer with its corrections" : "Answer, select what is wrong");
   host.setAttribute("aria-readonly", String(!editable));
-  host.tabIndex = 0;
   view.draw(source, edits, mode, describeChip);
+  views.group.firstChild.textContent = answer.readonly ? "Changes" : VIEW_NAMES.edit;
   views.show(mode);
   tools.undo.disabled = !past.length;
   tools.redo.disabled = !future.length;
@@ -96,10 +114,11 @@ function drawList() {
     change.append(edit.end === edit.start ? "inserted " : edit.replacement ? " → " : " deleted");
     if (edit.replacement) appendText(change.appendChild(make("ins", { dir: "auto" })), edit.replacement);
     if (!answer.readonly) {
-      const sentence = describe(source, edit);
+      const button = (verb, content, act) =>
+        make("button", { type: "button", class: "quiet", "aria-label": `${verb}: ${describe(source, edit)}`, click: act }, content);
       item.append(
-        make("button", { type: "button", class: "quiet", "aria-label": `Edit: ${sentence}`, click: () => openEdit(index) }, "Edit"),
-        make("button", { type: "button", class: "quiet", "aria-label": `Remove: ${sentence}`, click: () => remove(index) }, makeIcon("remove")),
+        button("Edit", "Edit", () => openEdit(index)),
+        button("Remove", makeIcon("remove"), () => remove(index)),
       );
     }
     return item;
@@ -194,7 +213,8 @@ function remove(index) {
 /** Removes the words of `range`, with a neighbouring blank. */
 function eraseRange(range, kind, event) {
   const rest = edits.filter((edit) => !isTouched(edit, range));
-  const isFree = (unit, seam) => !rest.some((edit) => (edit.start === edit.end ? edit.start === seam : edit.start <= unit && unit < edit.end));
+  const holds = (edit, unit, seam) => (edit.start === edit.end ? edit.start === seam : edit.start <= unit && unit < edit.end);
+  const isFree = (unit, seam) => !rest.some((edit) => holds(edit, unit, seam));
   const wide = source.withBlank(range, isFree);
   const edit = { ...wide, replacement: "", kind };
   const removed = range.start === range.end;
@@ -209,7 +229,8 @@ const historyKey = () => `rlhfv.undo.${answer.answer_id}`;
 function keepHistory() {
   if (!answer.answer_id) return;
   try {
-    sessionStorage.setItem(historyKey(), JSON.stringify({ length: source.length, states: [...past, edits, ...future.toReversed()] }));
+    const states = [...past, edits, ...future.toReversed()];
+    sessionStorage.setItem(historyKey(), JSON.stringify({ length: source.length, states }));
   } catch {}
 }
 
@@ -219,7 +240,8 @@ function findHistory() {
   if (!answer.answer_id || answer.readonly) return;
   try {
     const kept = JSON.parse(sessionStorage.getItem(historyKey()));
-    const now = kept?.length === source.length ? kept.states.findLastIndex((state) => JSON.stringify(state) === JSON.stringify(edits)) : -1;
+    if (kept?.length !== source.length) return;
+    const now = kept.states.findLastIndex((state) => JSON.stringify(state) === JSON.stringify(edits));
     if (now < 0) return;
     past = kept.states.slice(0, now);
     future = kept.states.slice(now + 1).reverse();
@@ -243,7 +265,7 @@ function load(value) {
 }
 
 function publish(event) {
-  const inPoints = ({ start, end, replacement, kind }) => ({ start: source.points(start), end: source.points(end), replacement, kind });
+  const inPoints = ({ start, end, ...rest }) => ({ start: source.points(start), end: source.points(end), ...rest });
   const value = { ...answer, corrections: edits.map(inPoints) };
   known = JSON.stringify(value);
   props.value = value;
@@ -255,7 +277,7 @@ function save() {
   if (answer.readonly || !answer.original) return;
   if (!edits.length) return say("Correct at least one span first");
   focusNext = root.contains(document.activeElement);
-  say("Saving …");
+  say(`Sent ${count.textContent}`);
   trigger("submit");
 }
 
@@ -270,8 +292,12 @@ function openAt(range, { typed = null, quietly = false, kind = null } = {}) {
   const text = touched.length ? currentText(span) : "";
   const guess = inferKind(old, text);
   const given = kind ?? (editing ? touched[0].kind : guess);
-  const around = [source.text.slice(Math.max(0, span.start - 24), span.start), source.text.slice(span.end, span.end + 24)];
-  const task = { span, old, editing, text: typed === null ? text : (old ? "" : text) + typed, kind: given, keepKind: given !== guess, around };
+  const around = [source.text.slice(Math.max(0, span.start - 14), span.start), source.text.slice(span.end, span.end + 24)];
+  const task = {
+    old, editing, around, kind: given, keepKind: given !== guess,
+    text: typed === null ? text : (old ? "" : text) + typed,
+    tidy: (text) => source.tidy(text, range),
+  };
   float.hidden = true;
   view.paint(PENDING, span.start === span.end ? [] : [span]);
   popover.open(task, { selectAll: typed === null && text !== "", quietly });
@@ -358,7 +384,8 @@ function adjust(edge, step) {
   const next = { ...span, [edge]: word?.[edge] ?? span[edge] };
   if (!word || next.start >= next.end) return;
   const kept = popover.pristine ? null : popover.input.value;
-  openAt(next, { typed: kept, quietly: document.activeElement !== popover.input, kind: popover.kindChosen ? popover.kind : null });
+  const quietly = document.activeElement !== popover.input;
+  openAt(next, { typed: kept, quietly, kind: popover.kindChosen ? popover.kind : null });
   say(`Selected ${quote(source.slice(span))}`);
 }
 

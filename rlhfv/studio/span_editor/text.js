@@ -4,8 +4,10 @@
 const GRAPHEMES = new Intl.Segmenter(undefined, { granularity: "grapheme" });
 const WORDS = new Intl.Segmenter(undefined, { granularity: "word" });
 const NO_WORD = /^[\s\p{P}\p{C}]*$/u;
+const SPACED = /(?![\p{sc=Han}\p{sc=Hiragana}\p{sc=Katakana}\p{sc=Thai}\p{sc=Lao}\p{sc=Khmer}\p{sc=Myanmar}])[\p{L}\p{N}]/u;
 const BLANK = /[^\S\r\n]/;
-const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]+/g;
+const INVISIBLE =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]+/g;
 const MAX_MARKS = 200;
 const STAND_IN = "·";
 const MARK_NAMES = {
@@ -52,21 +54,21 @@ class SourceText {
     return this.text.slice(range.start, range.end);
   }
 
-  /** The range that a selection takes: whole graphemes, and whole words without outer blanks unless `exact`. */
+  /** The range that a selection takes: whole graphemes without outer blanks, and whole words unless `exact`. */
   snap(start, end, exact) {
     if (start > end) [start, end] = [end, start];
     const low = this.graphemes.containing(start)?.index ?? this.length;
     if (start === end) return { start: low, end: low };
     const last = this.graphemes.containing(end - 1);
     const whole = { start: low, end: last.index + last.segment.length };
-    return exact ? whole : this.#snapToWords(whole);
+    const inner = { ...whole };
+    while (inner.start < inner.end && /\s/.test(this.text[inner.start])) inner.start++;
+    while (inner.end > inner.start && /\s/.test(this.text[inner.end - 1])) inner.end--;
+    if (inner.start === inner.end) return whole;
+    return exact ? inner : this.#snapToWords(inner);
   }
 
-  #snapToWords(range) {
-    let { start, end } = range;
-    while (start < end && /\s/.test(this.text[start])) start++;
-    while (end > start && /\s/.test(this.text[end - 1])) end--;
-    if (start === end) return range;
+  #snapToWords({ start, end }) {
     const first = this.words.containing(start);
     const last = this.words.containing(end - 1);
     if (!NO_WORD.test(first.segment)) start = first.index;
@@ -117,13 +119,19 @@ class SourceText {
     return { start, end };
   }
 
-  /** The replacement without the outer blanks that would double those around `range`. */
+  /**
+   * The replacement without the outer blanks that would double those around `range`. A word inserted right before
+   * another one, where scripts put blanks between words, gets its blank.
+   */
   tidy(replacement, { start, end }) {
     const old = this.text.slice(start, end);
+    const opens = start === 0 || /\s/.test(this.text[start - 1]);
+    const closes = end === this.length || /\s/.test(this.text[end]);
     let text = replacement.replace(/\r\n?/g, "\n").toWellFormed();
-    if (!BLANK.test(old[0] ?? "") && (start === 0 || /\s/.test(this.text[start - 1]))) text = text.replace(/^[^\S\n]+(?=\S|$)/, "");
-    if (!BLANK.test(old.at(-1) ?? "") && (end === this.length || /\s/.test(this.text[end]))) text = text.replace(/[^\S\n]+$/, "");
-    return text;
+    if (opens && !BLANK.test(old[0] ?? "")) text = text.replace(/^[^\S\n]+/, "");
+    if (closes && !BLANK.test(old.at(-1) ?? "")) text = text.replace(/[^\S\n]+$/, "");
+    const joins = !old && opens && SPACED.test(text.at(-1) ?? "") && SPACED.test(this.text[end] ?? "");
+    return joins ? `${text} ` : text;
   }
 }
 

@@ -35,7 +35,8 @@ function makeIcon(name) {
 function appendText(parent, text) {
   return splitMarks(text).map((piece) => {
     const node = document.createTextNode(piece.text);
-    parent.append(piece.mark ? make("span", { class: "mark", "data-mark": piece.mark, title: `Invisible: ${piece.mark}` }, node) : node);
+    const mark = { class: "mark", "data-mark": piece.mark, title: `Invisible: ${piece.mark}` };
+    parent.append(piece.mark ? make("span", mark, node) : node);
     return node;
   });
 }
@@ -86,9 +87,10 @@ class AnswerView {
     let position = 0;
     for (const [index, edit] of edits.entries()) {
       this.#drawPlain(page, source, position, edit.start);
-      const part = mode === "edit" ? this.#makeChip(source, edit, chipAttributes(edit, index)) : this.#makeSide(source, edit, mode);
-      if (part) page.append(part);
-      if (mode === "edit") this.chips.push({ node: part, start: edit.start, end: edit.end });
+      if (mode === "edit") {
+        const chip = page.appendChild(this.#makeChip(source, edit, chipAttributes(edit, index)));
+        this.chips.push({ node: chip, start: edit.start, end: edit.end });
+      } else page.append(...this.#makeSide(source, edit, mode));
       position = edit.end;
     }
     this.#drawPlain(page, source, position, source.length);
@@ -113,11 +115,11 @@ class AnswerView {
 
   #makeSide(source, edit, mode) {
     const text = mode === "original" ? source.slice(edit) : edit.replacement;
-    if (!text) return null;
+    if (!text) return [];
     const tag = mode === "original" ? "del" : "ins";
     const side = make(tag, { class: "side", "data-kind": edit.kind, title: describe(source, edit) });
     appendText(side, text);
-    return side;
+    return [side];
   }
 
   /** The offsets that a page position stands for: `[low, high]`, which differ only inside a correction; null outside. */

@@ -1,0 +1,197 @@
+"""The Train and Evaluate tabs over invented runs: what a page shows of each state, what it asks of the services."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from rlhfv.ddpo.config import RECIPES
+from rlhfv.runs.state import Run
+from rlhfv.studio import evaluate_view, runs_view, train_view
+from tests.studio.conftest import texts
+from tests.studio.test_chat_tab import acts
+
+RUN = Run(
+    "20260101-000000-abcd",
+    "training",
+    "demo, 60 pairs",
+    "running",
+    "2026-01-01T00:00:00+00:00",
+    {},
+    step=20,
+    total_steps=80,
+    eta=42.0,
+)
+
+
+class InventedRuns:
+    def __init__(self, *runs):
+        self.all, self.events, self.calls = list(runs), [], []
+
+    def __getattr__(self, name):
+        def call(who, run_id, *arguments):
+            self.calls.append((name, run_id, *arguments))
+            return self.all[0]
+
+        return call
+
+    def runs(self, who):
+        return self.all
+
+    def run(self, who, run_id):
+        return self.all[0]
+
+    def read(self, who, run_id, offset=0):
+        return self.events[offset:], len(self.events)
+
+
+@pytest.fixture
+def runs(services, monkeypatch):
+    invented = InventedRuns(replace(RUN, config={"training": RECIPES["paper"].to_dict()}))
+    for name in ("runs", "run", "stop", "resume", "delete", "duplicate"):
+        monkeypatch.setattr(services.training, name, getattr(invented, name))
+    monkeypatch.setattr(services.training, "events", invented.read)
+    monkeypatch.setattr(services.training, "log", lambda who, run_id: ["line 1", "line 2"])
+    return invented
+
+
+def tick(page, who, before=None):
+    function = next(each for each in page.demo.fns.values() if each.name == "tick")
+    request = SimpleNamespace(headers={"x-rlhfv-visitor": who.visitor})
+    result = function.fn(RUN.id, before, [], "", request)
+    return page._named(result)
+
+
+def test_a_running_run_is_found_again_and_polled_until_nothing_is_new(page, runs, ada):
+    runs.events = [{"kind": "step", "step": 20, "loss": 0.6, "rewards/margins": 0.1}]
+    shown = page.fire("tab-train", "select", ada, "")
+    assert "Step 20 of 80" in texts(shown["run-heading"]) and "42 s left" in texts(shown["run-heading"])
+    assert list(shown["plot-0"]["value"]) == [0.6] and "line 2" in texts(shown["run-log"])
+    assert any(
+        value.get("active") is True for value in shown.values() if isinstance(value, dict) and "active" in value
+    )
+    seen = next(
+        value for value in shown.values() if isinstance(value, list) and len(value) == 4 and value[2] == RUN.id
+    )
+    assert tick(page, ada, seen) == {"__type__": "update"}, "nothing new, nothing sent"
+    runs.events.append({"kind": "warn", "what": "The chosen answers get less likely."})
+    assert "less likely" in texts(tick(page, ada, seen)["run-warnings"])
+
+
+def test_polling_ends_with_the_run(page, runs, ada):
+    runs.all = [replace(runs.all[0], state="done", has_adapter=True)]
+    shown = page.fire("tab-train", "select", ada, "")
+    assert "Chat with it" in texts(shown["run-heading"])
+    assert any(
+        value.get("active") is False for value in shown.values() if isinstance(value, dict) and "active" in value
+    )
+
+
+def test_what_is_asked_of_a_run_reaches_the_service_and_deleting_asks_first(page, runs, ada):
+    for act in ("stop", "resume"):
+        page.fire("run-heading", "select", ada, [], data={"act": act, "ref": RUN.id})
+    runs.all = [replace(runs.all[0], state="failed", error="Out of memory.")]
+    sure = page.fire("run-heading", "select", ada, [], data={"act": "ask-delete", "ref": RUN.id})
+    assert "Delete for good" in texts(sure["run-heading"]) and "Out of memory." in texts(sure["run-heading"])
+    assert [call[0] for call in runs.calls] == ["stop", "resume"]
+    page.fire("run-heading", "select", ada, [], data={"act": "delete", "ref": RUN.id})
+    assert runs.calls[-1] == ("delete", RUN.id)
+
+
+def test_duplicating_fills_the_form_and_starts_from_the_same_pairs(page, runs, ada):
+    shown = page.fire("run-heading", "select", ada, [], data={"act": "duplicate", "ref": RUN.id})
+    assert shown["recipe"] == "paper" and shown["setting-beta"] == 0.5
+    assert "same frozen pairs" in texts(shown["train-copied"])
+    form = [RECIPES["paper"].to_dict()[name] for name in form_names(page)]
+    page.fire("start-run", "click", ada, RUN.id, "", False, "paper", *form)
+    assert runs.calls[-1][:2] == ("duplicate", RUN.id) and runs.calls[-1][2] == RECIPES["paper"]
+
+
+def form_names(page):
+    ids = [part.elem_id for part in page.events["check-run", "click"][0].inputs]
+    return [each.removeprefix("setting-").replace("-", "_") for each in ids[1:]]
+
+
+def test_a_run_without_pairs_is_refused_with_a_reason(page, ada):
+    form = [RECIPES["demo"].to_dict()[name] for name in form_names(page)]
+    last = page.fire("start-run", "click", ada, "", "", False, "demo", *form)[-1]
+    assert last["train-message"][0][1]["role"] == "alert"
+    assert "no pairs yet" in texts(page.fire("tab-train", "select", ada, "")["train-counts"])
+
+
+def test_the_command_follows_the_form(page, ada):
+    form = [RECIPES["demo"].to_dict()[name] for name in form_names(page)]
+    form[form_names(page).index("beta")] = 0.25
+    assert "--beta 0.25" in texts(page.fire("setting-beta", "input", ada, "demo", *form)["train-command"])
+    form[form_names(page).index("beta")] = -3
+    assert page.fire("setting-beta", "input", ada, "demo", *form)["train-command"][0][1]["role"] == "alert"
+
+
+def test_each_state_offers_what_can_be_done():
+    offered = {
+        state: {act for act, _ in acts(train_view.acts(replace(RUN, state=state, has_adapter=True), False))}
+        for state in ("queued", "starting", "running", "stopping", "stopped", "failed", "done")
+    }
+    assert offered["running"] == {"stop", "duplicate"}
+    assert offered["done"] == {"chat", "duplicate", "ask-delete"}
+    assert offered["failed"] == offered["stopped"] == {"resume", "duplicate", "ask-delete"}
+    assert "stop" in offered["queued"] and "ask-delete" not in offered["stopping"]
+
+
+def test_warnings_are_said_once_and_skipped_pairs_are_counted():
+    events = [{"kind": "warn", "what": "A."}] * 3 + [{"kind": "skip", "reason": "cut"}] * 2
+    said = texts(runs_view.notes(events))
+    assert said.count("A.") == 1 and "2 pairs left out" in said
+
+
+def test_asking_again_shows_verdicts_and_who_judged():
+    verdict = SimpleNamespace(wrong="cat", right="dog", verdict="mended")
+    pair = SimpleNamespace(prompt=SimpleNamespace(question="Q?", all_images=()), rejected="a cat")
+    result = SimpleNamespace(pair=pair, verdicts=(verdict,), judged_by="lexical", new_answer="a dog")
+    said = texts(train_view.reasked([result], running=False))
+    assert "1 mended" in said and "by words alone" in said and "a dog" in said
+    assert "Nothing to ask again" in texts(train_view.reasked([], running=False))
+
+
+def figure(value, low, high):
+    return {"value": value, "low": low, "high": high}
+
+
+def results(low):
+    voice = {name: figure(0.4, 0.3, 0.5) for name in ("response_rate", "mention_rate", "recall", "target_recall")} | {
+        "words": figure(40.0, 38.0, 42.0),
+        "kinds": {"object": figure(None, None, None), "any": figure(0.4, 0.3, 0.5)},
+        "scene_types": {"kitchen": {"scenes": 3, "response_rate": figure(0.4, 0.3, 0.5)}},
+    }
+    difference = {"difference": figure(-0.01, -0.02, 0.01), "relative_reduction": figure(0.5, low, 0.6)}
+    paired = dict.fromkeys(("response_rate", "recall", "words"), difference)
+    answer = {"voice": "", "text": "a cat and a dog", "false": [{"start": 2, "end": 5, "kind": "object"}]}
+    return {
+        "scenes": 3,
+        "voices": [{**voice, "id": "", "title": "Baseline"}, {**voice, "id": "x", "title": "New", "paired": paired}],
+        "examples": [{"scene": "s", "scene_type": "kitchen", "outcome": "mended", "answers": [answer]}],
+    }
+
+
+def test_an_unclear_difference_is_not_sold_as_a_success():
+    assert texts(evaluate_view.verdicts(results(0.4))).strip().startswith("50 % fewer")
+    assert texts(evaluate_view.verdicts(results(-0.1))).strip().startswith("No clear difference")
+
+
+def test_figures_and_examples_are_shown_with_their_intervals():
+    found = results(0.4)
+    said = texts(evaluate_view.figures(found))
+    assert "40.0 %" in said and "[30.0, 50.0]" in said and "Kitchen, 3 scenes" in said and "–" in said
+    nodes = evaluate_view.examples(found, {"s": "a.png"})
+    assert ["mark", {"title": "false: object", "class": "false"}, "cat"] in list(flat(nodes))
+
+
+def flat(nodes):
+    for node in nodes if isinstance(nodes, list) else ():
+        yield node
+        yield from flat(node)
+
+
+def test_a_model_without_a_world_says_why_it_cannot_be_evaluated(page):
+    [block] = [block for block in page.demo.blocks.values() if getattr(block, "elem_id", None) == "no-evaluation"]
+    assert "no scenes with a known truth" in texts(block.value)
