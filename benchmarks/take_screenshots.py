@@ -71,6 +71,7 @@ def walk(page, address: str, scene: Path) -> None:
     page.goto(f"{address}?__theme=light")
     page.locator("#chat-picture input[type=file]").first.set_input_files(scene)
     page.locator("#chat-picture img").first.wait_for()
+    page.wait_for_timeout(3000)  # the preview stands before the server has the picture
     page.locator("#question textarea").fill("Describe this image in detail.")
     page.locator("#question textarea").press("Enter")
     correct = page.get_by_role("button", name="Correct the left answer")
@@ -88,7 +89,7 @@ def walk(page, address: str, scene: Path) -> None:
     page.keyboard.press("Control+Shift+ArrowLeft")
     page.keyboard.type("middle")
     page.keyboard.press("Enter")
-    page.locator("#editor ins").wait_for()
+    page.locator("#editor ins").first.wait_for()
     for _ in range(6):
         page.keyboard.press("Control+ArrowLeft")
     page.keyboard.press("Control+Shift+ArrowRight")

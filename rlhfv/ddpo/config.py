@@ -69,7 +69,7 @@ class TrainingConfig:
         False, "Also train on answers that were only preferred, not corrected. All their tokens weigh 1."
     )
     learning_rate: float = _setting(
-        1e-4,
+        2e-4,
         "Peak learning rate. It decides between alignment and ruin: five times too high makes a model that says"
         " nothing. The sources use about 5e-7 for full tuning.",
         low=0.0,
@@ -83,7 +83,7 @@ class TrainingConfig:
         high=4096,
     )
     epochs: float = _setting(
-        2.0, "How often each pair is seen. Plays no role when steps are given.", low=0.0, high=1000.0
+        4.0, "How often each pair is seen. Plays no role when steps are given.", low=0.0, high=1000.0
     )
     steps: int | None = _setting(None, "Optimizer steps, instead of epochs.", low=1, high=1_000_000)
     warmup_ratio: float = _setting(0.1, "Share of the steps in which the learning rate rises.", low=0.0, high=1.0)
