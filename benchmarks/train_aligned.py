@@ -32,7 +32,7 @@ def main() -> None:
     pairs = oracle_pairs(model, entry.world, options.pairs, source)
     folder = options.work / NAME
     shutil.rmtree(folder, ignore_errors=True)
-    # The recipe is tuned for the few hundred pairs of one sitting; 1,400 get there at half the rate in half the epochs.
+    # The recipe suits the few hundred pairs of one sitting; 1,400 get there at half the rate in half the epochs.
     config = RECIPES["demo"].changed(learning_rate=1e-4, epochs=2, eval_fraction=0.0, seed=options.seed)
     result = train(pairs, config, images=source / "images", output=folder, title="Aligned demo model")
     voice = model.attach(result.path)
