@@ -47,8 +47,7 @@ def check_run(
     """
     from rlhfv.ddpo.base import computes_in_bfloat16, end_tokens
     from rlhfv.ddpo.batches import PairEncoder, Unusable
-    from rlhfv.ddpo.cost import count_cost, estimate_seconds, measure_speed, pairs_at_once
-    from rlhfv.ddpo.train import total_steps
+    from rlhfv.ddpo.cost import count_cost, estimate_seconds, measure_speed, pairs_at_once, total_steps
     from rlhfv.models.catalog import available_memory, choose_device, fetch_config
     from rlhfv.models.processors import load_processor
 

@@ -29,7 +29,7 @@ from rlhfv.ddpo.base import Base, base_identity, find_base, load_base, make_trai
 from rlhfv.ddpo.batches import Collator, EncodedPair, PairEncoder, Unusable, split_held_out
 from rlhfv.ddpo.card import write_card
 from rlhfv.ddpo.config import TrainingConfig
-from rlhfv.ddpo.cost import count_cost, pairs_at_once
+from rlhfv.ddpo.cost import count_cost, pairs_at_once, total_steps
 from rlhfv.ddpo.crosscheck import choose_fast_ways
 from rlhfv.ddpo.reference import ReferenceCache, StaleReference, compute_references, describe_setting, pair_key
 from rlhfv.ddpo.scoring import score_at_sites
@@ -411,15 +411,6 @@ class _Run:
             self.emit("done", message=f"The {made} is ready.", figures=figures, warnings=warnings)
             shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
         return TrainingResult("done", path, figures, tuple(trainer.watch.raised))
-
-
-def total_steps(pairs: int, config: TrainingConfig, at_once: int, world: int) -> int:
-    """Optimizer steps of a run, counted as Trainer counts them."""
-    if config.steps:
-        return config.steps
-    accumulation = config.batch_size // world // at_once
-    an_epoch = max(1, math.ceil(math.ceil(pairs / (at_once * world)) / accumulation))
-    return max(1, math.ceil(config.epochs * an_epoch))
 
 
 def last_checkpoint(folder: RunFolder) -> Path | None:

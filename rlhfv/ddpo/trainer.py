@@ -90,12 +90,12 @@ class DDPOTrainer(Trainer):
                 for side in ("chosen", "rejected")
             }
             kept = sites["is_chosen"]
-            change = (log_probs - reference)[kept].mean() * pairs
+            per_token = [log_probs[kept].mean() * pairs, reference[kept].mean() * pairs]
             figures = [losses.sum(), chosen.sum(), rejected.sum(), (chosen - rejected).sum()]
             figures += [(chosen > rejected).float().sum(), plain["chosen"].sum(), plain["rejected"].sum()]
-            figures = torch.stack([*figures, change, torch.tensor(float(pairs), device=change.device)]).double()
+            figures += [*per_token, torch.tensor(float(pairs), device=losses.device)]
         mode = "train" if model.training else "eval"
-        self._sums[mode] = self._sums.get(mode, 0) + figures
+        self._sums[mode] = self._sums.get(mode, 0) + torch.stack(figures)
         loss = losses.mean()
         return (loss, {"losses": losses.detach()}) if return_outputs else loss
 
@@ -149,7 +149,7 @@ class DDPOTrainer(Trainer):
             super().log(logs, start_time)
             return
         figures = self.accelerator.reduce(figures, "sum").tolist()
-        count, change = figures[-1], figures[-2] / figures[-1]
+        *figures, count = figures
         means = {name: figures[place] / count for place, name in enumerate(METRICS)}
         if not math.isfinite(means["loss"]):
             raise RunFailed(
@@ -166,7 +166,7 @@ class DDPOTrainer(Trainer):
             self._write(logs)
         else:
             self._unwritten.append(logs)
-            self.take(self.watch.see_chosen(change))
+            self.take(self.watch.see_chosen(figures[-2] / count, figures[-1] / count))
             last = self.state.global_step >= self.state.max_steps or self.control.should_training_stop
             if last or time.monotonic() - self._written >= 1 / EVENTS_A_SECOND:
                 names = self._unwritten[-1]

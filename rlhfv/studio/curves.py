@@ -58,15 +58,23 @@ class Records:
             self._records.pop(run_id, None)
 
 
-def frame(runs: dict[str, list[dict]], lines: tuple[tuple[str, str], ...]) -> pd.DataFrame:
-    """The points of one plot, columns `step`, `value`, `line`. With several runs the legend names the run too."""
-    rows = []
+def frame(runs: dict[str, list[dict]], lines: tuple[tuple[str, str], ...]) -> pd.DataFrame | None:
+    """The points of one plot, columns `step`, `value`, `line`. With several runs the legend names the run too.
+
+    None while there is no point, and a row without a value for each line: Gradio's plot fixes its colours when it is
+    first drawn, and a line whose name it did not see then would never appear.
+    """
+    rows, names = [], []
     for title, steps in runs.items():
         for key, name in lines:
             points = [(step["step"], step[key]) for step in steps if step.get(key) is not None and "step" in step]
             label = name if len(runs) == 1 else f"{title} · {name}"
+            names.append(label)
             rows += [(step, value, label) for step, value in thin(points)]
-    # An empty frame without types would make the plot take its axes for lists of names.
+    if not rows:
+        return None
+    first = min(step for step, _, _ in rows)
+    rows = [(first, None, label) for label in names] + rows
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"step": float, "value": float, "line": str})
 
 

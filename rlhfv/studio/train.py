@@ -192,7 +192,9 @@ def build(services: Services) -> TrainTab:
         }
 
     def compare_with(run_id, compared, request: gr.Request):
-        return show_runs(actor(request), run_id, compared)
+        # Other lines have other names, and Gradio's plot takes up new names only when it is drawn anew.
+        yield dict.fromkeys(plots)
+        yield show_runs(actor(request), run_id, compared)
 
     def act(event: gr.EventData, compared, request: gr.Request):
         who, run_id = actor(request), event.ref

@@ -109,11 +109,11 @@ class Editor:
         return self.wait(lambda: self.studio.received[count:])[-1].rows()
 
     def wait(self, happened):
-        for _ in range(200):
+        for _ in range(1200):
             if result := happened():
                 return result
             self.page.wait_for_timeout(25)
-        raise AssertionError("nothing arrived in 5 s")
+        raise AssertionError("nothing arrived in 30 s")
 
     def show(self, document, name: str):
         """Loads another answer into the page that is open."""

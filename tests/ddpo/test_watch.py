@@ -19,19 +19,19 @@ def test_words_and_recall_are_counted_by_word_and_by_character_where_words_have_
 
 def test_falling_chosen_answers_warn_once_and_not_on_one_bad_step():
     watch = Watch()
-    assert [watch.see_chosen(change) for change in (0.0, 0.0, 0.0, -1.0)] == [None] * 4
-    raised = [watch.see_chosen(-1.0) for _ in range(5)]
+    assert [watch.see_chosen(-0.1 + change, -0.1) for change in (0.0, 0.0, 0.0, -0.1)] == [None] * 4
+    raised = [watch.see_chosen(-0.2, -0.1) for _ in range(5)]
     assert [found.sign for found in raised if found] == ["chosen"]
     assert watch.raised == ["chosen"]
 
 
 def test_a_small_fall_is_no_warning():
     watch = Watch()
-    assert not any(watch.see_chosen(-0.8 * FALL_LIMIT) for _ in range(100))
+    assert not any(watch.see_chosen(-1 - 0.9 * FALL_LIMIT, -1.0) for _ in range(100))
 
 
 @pytest.mark.parametrize(
-    ("words", "recall", "sign"), [(20, 0.9, "words"), (40, 0.5, "recall"), (39, 0.88, None), (60, 0.95, None)]
+    ("words", "recall", "sign"), [(20, 0.9, "words"), (40, 0.5, "recall"), (35, 0.8, None), (60, 0.95, None)]
 )
 def test_shorter_or_poorer_probe_answers_warn(words, recall, sign):
     watch = Watch()
@@ -44,10 +44,10 @@ def test_a_resumed_watch_judges_as_before():
     watch = Watch()
     watch.see_probes(40, 0.9)
     for _ in range(4):
-        watch.see_chosen(-1.0)
+        watch.see_chosen(-2.0, -1.0)
     again = Watch.from_state(watch.state())
     assert again == watch
-    assert again.see_chosen(-1.0) is None  # told before
+    assert again.see_chosen(-2.0, -1.0) is None  # told before
     assert again.see_probes(5, 0.9).sign == "words"
 
 

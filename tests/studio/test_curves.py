@@ -39,16 +39,18 @@ def test_only_the_last_runs_are_kept():
     assert list(records._records) == ["b", "c"]
 
 
-def test_an_empty_plot_has_numeric_axes():
-    empty = frame({"run": []}, PLOTS[0][2])
-    assert list(empty.columns) == ["step", "value", "line"]
-    assert pd.api.types.is_float_dtype(empty["step"]) and pd.api.types.is_float_dtype(empty["value"])
+def test_a_plot_waits_for_points_and_names_every_line_from_the_first():
+    assert frame({"run": []}, PLOTS[0][2]) is None
+    first = frame({"run": [step(1, loss=0.7)]}, PLOTS[0][2])
+    assert list(first["line"]) == ["train", "held out", "train"]
+    assert list(first["value"].dropna()) == [0.7]
+    assert pd.api.types.is_float_dtype(first["step"]) and pd.api.types.is_float_dtype(first["value"])
 
 
 def test_lines_are_named_by_run_only_where_there_are_several():
     steps = [step(1, loss=0.7, eval_loss=None), step(2, loss=0.6, eval_loss=0.65)]
     one = frame({"A": steps}, PLOTS[0][2])
-    assert list(one["line"]) == ["train", "train", "held out"]
+    assert list(one.dropna()["line"]) == ["train", "train", "held out"]
     both = frame({"A": steps, "B": steps}, PLOTS[0][2])
     assert set(both["line"]) == {"A · train", "A · held out", "B · train", "B · held out"}
 
