@@ -264,12 +264,17 @@ function load(value) {
   focusNext = false;
 }
 
+const SETTLING = 250; // milliseconds
+let published = -SETTLING;
+
 function publish(event) {
   const inPoints = ({ start, end, ...rest }) => ({ start: source.points(start), end: source.points(end), ...rest });
   const value = { ...answer, corrections: edits.map(inPoints) };
   known = JSON.stringify(value);
   props.value = value;
-  if (event) trigger(event);
+  if (!event) return;
+  published = performance.now();
+  trigger(event);
 }
 
 function save() {
@@ -278,7 +283,8 @@ function save() {
   if (!edits.length) return say("Correct at least one span first");
   focusNext = root.contains(document.activeElement);
   say(`Sent ${count.textContent}`);
-  trigger("submit");
+  // Gradio drops an event that follows another one of the same component at once, and a save must not be lost.
+  setTimeout(() => trigger("submit"), Math.max(0, published + SETTLING - performance.now()));
 }
 
 // ---- the popover
