@@ -69,6 +69,8 @@ def main() -> None:
 
 def walk(page, address: str, scene: Path) -> None:
     page.goto(f"{address}?__theme=light")
+    page.locator("#left-column").wait_for()
+    page.wait_for_timeout(2000)
     page.locator("#chat-picture input[type=file]").first.set_input_files(scene)
     page.locator("#chat-picture img").first.wait_for()
     page.wait_for_timeout(3000)  # the preview stands before the server has the picture
