@@ -121,10 +121,6 @@ class RunFolder:
             raise self._damaged("config.json", 'it has no "v": 1')
         return config
 
-    def write_config(self, config: dict) -> None:
-        """Replace config.json in one step."""
-        _replace(self.config_file, _dump(_checked_config(config), indent=2))
-
     def read_rows(self) -> list[dict]:
         """The frozen rows, verified as `create` verifies them."""
         rows = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhfv.corrections.conversation import Answer, Turn
-from rlhfv.corrections.edits import KINDS, CorrectedAnswer, Edit
+from rlhfv.corrections.edits import CorrectedAnswer, Edit
 from rlhfv.corrections.images import ImageShelf
 from rlhfv.corrections.pairs import Judgement, PreferencePair
 from rlhfv.corrections.store import Page, Revision, Store
@@ -155,9 +155,6 @@ class Correcting:
         answer = self._answer(actor, answer_id)
         self.store.save(self._judgement(actor, answer, "faithful", (), 0.0), None)
         self.store.drop_draft(actor.visitor, answer.id)
-
-    def kinds(self) -> dict[str, str]:
-        return KINDS
 
     def terms(self, actor: Actor) -> Terms | None:
         return read_terms(self.store, actor)

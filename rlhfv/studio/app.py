@@ -24,7 +24,7 @@ MAX_UPLOAD = "500mb"
 
 
 def build_app(services: Services) -> gr.Blocks:
-    """The whole page over `services`; nothing is started, loaded or written."""
+    """The whole page over `services`. No model is loaded; example scenes are drawn into the shelf."""
     info = services.chat.studio(Actor("page", rights=frozenset({"chat"})))
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as blocks:
         view(

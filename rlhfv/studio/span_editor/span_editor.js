@@ -283,7 +283,7 @@ function save() {
   if (!edits.length) return say("Correct at least one span first");
   focusNext = root.contains(document.activeElement);
   say(`Sent ${count.textContent}`);
-  // Gradio drops an event that follows another one of the same component at once, and a save must not be lost.
+  // Seen in tests: a submit within milliseconds of an input never reached the server, and a save must not be lost.
   setTimeout(() => trigger("submit"), Math.max(0, published + SETTLING - performance.now()));
 }
 
