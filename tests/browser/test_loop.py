@@ -1,24 +1,37 @@
 """The whole loop in a real browser, against the app as a person starts it."""
 
 import re
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from rlhfv.corrections.conversation import Answer
+from rlhfv.corrections.edits import CorrectedAnswer, Edit
+from rlhfv.corrections.store import Store
+from rlhfv.models.demo.world import DemoWorld
 from tests.apps import free_port, start_app, wait_until_ready
 
 pytestmark = pytest.mark.browser
 PATIENCE = 180_000
 
 
+@dataclass(frozen=True)
+class Studio:
+    """A running app that began with an empty data folder."""
+
+    address: str
+    data_dir: Path
+
+
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory):
-    """The address of a running app with an empty data folder."""
     data_dir = tmp_path_factory.mktemp("studio") / "data"
     port = free_port()
     process = start_app(data_dir, port)
     try:
         wait_until_ready(port, process)
-        yield f"http://127.0.0.1:{port}/"
+        yield Studio(f"http://127.0.0.1:{port}/", data_dir)
     finally:
         process.terminate()
         process.wait(30)
@@ -38,10 +51,36 @@ def ask(page, question: str) -> None:
         button.nth(before).wait_for(timeout=PATIENCE)
 
 
-def replace_selection(page, text: str) -> None:
-    page.keyboard.type(text)
-    page.get_by_role("dialog").get_by_role("textbox").wait_for()
-    page.keyboard.press("Enter")
+def describe_new_scene(page) -> None:
+    page.locator("#new-scene").press("Enter")
+    page.locator("#chat-picture img").wait_for()
+    ask(page, "Describe this image in detail.")
+
+
+def find_mistakes(studio: Studio) -> tuple[Answer, tuple[Edit, ...]]:
+    """The newest answer of the left column, and what the truth of its scene says is wrong in it."""
+    store = Store(studio.data_dir / "studio.sqlite3")
+    documents = store._connection.execute("SELECT id FROM answers ORDER BY seq DESC LIMIT 2").fetchall()
+    answers = [store.answer(id) for (id,) in documents]
+    (left,) = [answer for answer in answers if answer.model.adapter is None]
+    return left, DemoWorld().annotate(store.image_source(left.prompt.all_images[-1]), left.prompt.question, left.text)
+
+
+def correct_by_keyboard(page, original: str, edit: Edit) -> None:
+    """Selects the words of an edit with the arrow keys and types over them, or deletes them."""
+    assert original.isascii(), "one press of an arrow key moves by one character"
+    page.locator("#editor [contenteditable=true]").focus()
+    page.keyboard.press("Control+Home")
+    for _ in range(edit.start):
+        page.keyboard.press("ArrowRight")
+    for _ in range(edit.end - edit.start):
+        page.keyboard.press("Shift+ArrowRight")
+    if edit.replacement:
+        page.keyboard.type(edit.replacement)
+        page.get_by_role("dialog").get_by_role("textbox").wait_for()
+        page.keyboard.press("Enter")
+    else:
+        page.keyboard.press("Delete")
 
 
 def save_with_terms(page) -> None:
@@ -52,26 +91,26 @@ def save_with_terms(page) -> None:
 
 
 def test_the_loop_by_keyboard(studio, open_page):
-    page = open_page(studio, viewport={"width": 1440, "height": 900})
-    page.locator("#new-scene").press("Enter")
-    page.locator("#chat-picture img").wait_for()
-    ask(page, "Describe this image in detail.")
+    page = open_page(studio.address, viewport={"width": 1440, "height": 900})
+    describe_new_scene(page)
+    answer, mistakes = find_mistakes(studio)
+    while len(mistakes) < 2:  # a quarter of the baseline's answers have two
+        page.locator("#new-conversation").press("Enter")
+        page.locator("#chat-picture img").wait_for(state="detached")
+        describe_new_scene(page)
+        answer, mistakes = find_mistakes(studio)
 
     page.locator("#left-column").get_by_role("button", name="Correct the left answer").press("Enter")
-    text = page.locator("#editor [contenteditable=true]")
-    text.wait_for()
-    text.focus()
-    page.keyboard.press("Control+Home")
-    page.keyboard.press("Control+Shift+ArrowRight")
-    replace_selection(page, "This")
-    text.focus()
-    page.keyboard.press("Control+End")
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("Control+Shift+ArrowLeft")
-    replace_selection(page, "corner")
-    page.locator("#editor ins").nth(1).wait_for()
+    page.locator("#editor [contenteditable=true]").wait_for()
+    for edit in reversed(mistakes):  # from the end: what is before a correction keeps its place
+        correct_by_keyboard(page, answer.text, edit)
+    page.locator("#editor").get_by_text(f"{len(mistakes)} corrections").first.wait_for()
     save_with_terms(page)
-    page.get_by_text(re.compile("Saved: 2 corrections")).wait_for(timeout=20_000)
+    page.get_by_text(re.compile(f"Saved: {len(mistakes)} corrections")).wait_for(timeout=20_000)
+    (pair,) = Store(studio.data_dir / "studio.sqlite3").all_pairs()
+    assert pair.chosen == CorrectedAnswer(answer.text, mistakes).corrected
+    spans = [(edit.start, edit.end, edit.replacement) for edit in mistakes]
+    assert [(edit.start, edit.end, edit.replacement) for edit in pair.edits] == spans
 
     choose_tab(page, "Pairs")
     page.get_by_text("Ada 🧪").first.wait_for(timeout=20_000)
@@ -102,7 +141,7 @@ def test_the_loop_by_keyboard(studio, open_page):
 
 
 def test_touch_only_on_a_phone(studio, open_page):
-    page = open_page(studio, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = open_page(studio.address, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page.locator("#new-scene").tap()
     page.locator("#chat-picture img").wait_for()
     page.locator("#suggestions").get_by_role("button").first.tap()
