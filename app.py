@@ -1,10 +1,20 @@
 """`python app.py`: the studio on this machine, or in a Space."""
 
-from rlhfv.settings import parse_app_arguments
+import sys
+
+from rlhfv.commands.terminal import run
+from rlhfv.settings import Settings, parse_app_arguments
+
+
+def serve(settings: Settings) -> None:
+    from rlhfv.services import build_services
+
+    services = build_services(settings)
+    from rlhfv.studio.app import launch
+
+    launch(services)
+
 
 if __name__ == "__main__":
     settings = parse_app_arguments()
-    from rlhfv.services import build_services
-    from rlhfv.studio.app import launch
-
-    launch(build_services(settings))
+    sys.exit(run(lambda: serve(settings)))

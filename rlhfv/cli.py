@@ -1,40 +1,36 @@
-"""All that the studio can do, without a browser: `python -m rlhfv <verb>`.
+"""The loop of the studio without a browser: `python -m rlhfv <verb>`.
 
 Data goes to stdout (`--json` for machines), progress and messages to stderr. Exit codes: 0 done, 1 a run failed, 2 a
 request that cannot work, 130 interrupted.
 """
 
 import argparse
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from rlhfv import __version__
-from rlhfv.commands import chat, demo, pairs, runs
-from rlhfv.commands.terminal import tell, tell_error
+from rlhfv.commands import chat, demo, erase, pairs, publish, reviews, runs, tasks, users
+from rlhfv.commands.terminal import run
 from rlhfv.corrections.edits import KINDS
 from rlhfv.corrections.pairs import PAIR_OUTCOMES
+from rlhfv.corrections.reviews import STATES
 from rlhfv.ddpo.config import RECIPES
-from rlhfv.errors import StudioError
 from rlhfv.evaluation.demo_world import MAX_SCENES
-from rlhfv.settings import add_model_arguments
+from rlhfv.publishing.formats import FORMATS
+from rlhfv.services.people import ROLES
+from rlhfv.settings import add_adapter_argument, add_data_argument, add_model_arguments
+
+_MODEL_OF_CHAT = (add_data_argument, add_model_arguments, add_adapter_argument)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one verb and returns its exit code. What a person can mend is told in three parts, never as a traceback."""
-    try:
+    """Runs one verb and returns its exit code."""
+
+    def act() -> int | None:
         arguments = build_parser().parse_args(argv)
-        return arguments.act(arguments) or 0
-    except StudioError as error:
-        tell_error(error)
-        return 2
-    except KeyboardInterrupt:
-        tell("Interrupted.")
-        return 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return arguments.act(arguments)
+
+    return run(act)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,10 +40,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rlhfv {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add_chat(verbs)
-    _add_pairs(_group(verbs, "pairs", "the corrections made so far"))
+    _add_answer(verbs)
+    _add_tasks(_group(verbs, "tasks", "the queue of answers to be corrected"))
+    of_pairs = _group(verbs, "pairs", "the corrections made so far")
+    _add_pairs(of_pairs)
+    _add_reviews(of_pairs)
     _add_train(verbs)
     _add_runs(_group(verbs, "runs", "training runs and evaluations"))
     _add_evaluate(verbs)
+    _add_publish(_group(verbs, "publish", "the data set and the adapters on the Hub"))
+    _add_erase(verbs)
+    _add_users(_group(verbs, "users", "who may sign in to a shared studio"))
     _add_demo(_group(verbs, "demo", "the demo model's own world of drawn scenes"))
     return parser
 
@@ -56,51 +59,143 @@ def _group(verbs, name: str, help: str):
     return verbs.add_parser(name, help=help, description=help).add_subparsers(metavar="VERB", required=True)
 
 
-def _verb(verbs, name: str, act: Callable, help: str, model: bool = True) -> argparse.ArgumentParser:
+def _verb(verbs, name: str, act: Callable, help: str, *shared: Callable) -> argparse.ArgumentParser:
+    """A verb with `--json` and the flags that the functions `shared` add."""
     parser = verbs.add_parser(name, help=help, description=help)
-    if model:
-        add_model_arguments(parser)
-    else:
-        parser.add_argument("--data-dir", type=Path, default=None, help="folder for answers, pairs, images and runs")
-        parser.set_defaults(model="demo", revision=None, adapter=[])
+    for add_flags in shared:
+        add_flags(parser)
     parser.add_argument("--json", action="store_true", help="data as JSON on stdout")
     parser.set_defaults(act=act)
     return parser
 
 
 def _add_chat(verbs) -> None:
-    verb = _verb(verbs, "chat", chat.chat, "ask two voices about a picture; without a question, line by line")
+    verb = _verb(
+        verbs,
+        "chat",
+        chat.chat,
+        "ask two voices about a picture; without a question, line by line; Ctrl-C ends an answer",
+        *_MODEL_OF_CHAT,
+    )
     verb.add_argument("question", nargs="?", help="one question; without it, lines are read until an empty one")
-    verb.add_argument("--image", type=Path, action="append", default=[], help="a picture: begins a new conversation")
+    verb.add_argument(
+        "--image",
+        type=Path,
+        action="append",
+        default=[],
+        help="a picture to begin a new conversation with; may be repeated. Without it the last conversation goes on",
+    )
     verb.add_argument("--scene", action="store_true", help="draw a fresh scene: begins a new conversation")
     verb.add_argument("--left", help="voice of the left answer, by id or title")
     verb.add_argument("--right", help="voice of the right answer, by id or title")
-    verb.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy")
-    verb.add_argument("--top-p", type=float, default=1.0)
-    verb.add_argument("--max-new-tokens", type=int, default=256)
-    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy; up to 2")
+    verb.add_argument(
+        "--top-p", type=float, default=1.0, help="sample from the likeliest tokens of this total (default: 1)"
+    )
+    verb.add_argument("--max-new-tokens", type=int, default=256, help="longest answer, in tokens (default: 256)")
+    verb.add_argument("--seed", type=int, default=0, help="of the sampling; it repeats an answer (default: 0)")
+
+
+def _add_tasks(verbs) -> None:
+    verb = _verb(verbs, "add", tasks.add, "take in pictures with questions, or rows with answers", add_data_argument)
+    verb.add_argument("path", help="a folder of pictures, a JSONL file, a folder with tasks.jsonl, or a Hub dataset")
+    verb.add_argument("--question", action="append", default=[], help="asked of each picture; may be repeated")
+    verb.add_argument("--batch", default="", help="a name for what comes in together")
+    verb.add_argument("--hub", action="store_true", help="PATH is a dataset on the Hub with a column 'image'")
+    verb.add_argument("--limit", type=_read_count, help="at most so many rows of a Hub dataset")
+    verb.add_argument("--token-env", default="HF_TOKEN", help="variable with a token for a private dataset")
+    verb = _verb(verbs, "list", tasks.list_tasks, "the tasks, oldest first", add_data_argument)
+    verb.add_argument(
+        "--due", choices=["answer", "first", "second", "nothing"], help="only those that wait for this: see `status`"
+    )
+    verb.add_argument("--offset", type=_read_count, default=0, help="how many to leave out at the top (default: 0)")
+    verb.add_argument("--limit", type=_read_count, default=50, help="how many to list (default: 50)")
+    verb = _verb(verbs, "next", tasks.show_next, "what to correct next, or why there is nothing", add_data_argument)
+    verb.add_argument("--after", metavar="ANSWER", help="the id of the answer to leave")
+    _verb(verbs, "status", tasks.status, "how far the work is, agreement and gold items", add_data_argument)
+    verb = _verb(verbs, "settings", tasks.settings, "how the queue works; changes what is named", add_data_argument)
+    verb.add_argument("--second-share", type=float, help="share of tasks for a second, blind annotator, 0 to 1")
+    verb.add_argument("--gold-share", type=float, help="share of gold items among what is handed out, 0 to 1")
+    verb.add_argument("--reserve-minutes", type=float, help="how long an opened item stays reserved")
+    verb.add_argument("--guideline", type=Path, help="a text file, shown beside the editor")
+
+
+def _add_answer(verbs) -> None:
+    verb = _verb(
+        verbs, "answer", tasks.answer, "write a model's answers to the tasks that wait for one", *_MODEL_OF_CHAT
+    )
+    verb.add_argument("--voice", help="an adapter by id or title (default: the baseline)")
+    verb.add_argument("--batch-size", type=_read_count, default=16, help="tasks a batch (default: 16)")
+    verb.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy; up to 2")
+    verb.add_argument(
+        "--top-p", type=float, default=1.0, help="sample from the likeliest tokens of this total (default: 1)"
+    )
+    verb.add_argument("--max-new-tokens", type=int, default=256, help="longest answer, in tokens (default: 256)")
+    verb.add_argument("--seed", type=int, default=0, help="of the sampling; it repeats an answer (default: 0)")
+
+
+def _add_reviews(verbs) -> None:
+    _verb(verbs, "stats", reviews.stats, "corrections by kind, annotator and model", add_data_argument)
+    verb = _verb(verbs, "accept", reviews.accept, "let submitted pairs count", add_data_argument)
+    verb.add_argument("id", nargs="+", help="as `pairs list` prints them")
+    verb = _verb(verbs, "return", reviews.send_back, "send a submitted pair back to its author", add_data_argument)
+    verb.add_argument("id", help="as `pairs list` prints it")
+    verb.add_argument("--comment", required=True, help="what is wrong")
+    for name, act, help in (
+        ("withdraw", reviews.withdraw, "take an acceptance back"),
+        ("undo", reviews.undo, "undo the last action on a pair; again: one further back"),
+        ("story", reviews.story, "what happened to a pair, in sentences"),
+    ):
+        verb = _verb(verbs, name, act, help, add_data_argument)
+        verb.add_argument("id", help="as `pairs list` prints it")
+    for name, act, help in (
+        ("choose", reviews.choose, "accept one of two corrections of an answer; the other is superseded"),
+        ("merge", reviews.merge, "accept a correction with the edits of another one of the same answer"),
+    ):
+        verb = _verb(verbs, name, act, help, add_data_argument)
+        verb.add_argument("id", help="the pair that stays")
+        verb.add_argument("other", help="the pair that is superseded")
+        if name == "merge":
+            verb.add_argument("--edits", type=Path, help="JSON list of all edits that hold, where the two contradict")
 
 
 def _add_pairs(verbs) -> None:
-    verb = _verb(verbs, "list", pairs.list_pairs, "search the pairs, newest first", model=False)
-    verb.add_argument("--text", default="", help="words of the question or the answers")
+    verb = _verb(verbs, "list", pairs.list_pairs, "search the pairs, newest first", add_data_argument)
+    verb.add_argument("--text", default="", help="words of the question or the answers; the last may be a beginning")
     verb.add_argument("--kind", choices=list(KINDS), help="kind of a correction")
-    verb.add_argument("--annotator")
-    verb.add_argument("--by-model", help="the model whose answer was corrected")
-    verb.add_argument("--outcome", choices=PAIR_OUTCOMES)
-    verb.add_argument("--offset", type=int, default=0)
-    verb.add_argument("--limit", type=int, default=50)
-    verb = _verb(verbs, "show", pairs.show_pair, "one pair with its history", model=False)
-    verb.add_argument("id")
-    verb = _verb(verbs, "export", pairs.export, "write pairs.jsonl and images/ to a folder", model=False)
-    verb.add_argument("folder", type=Path)
-    verb.add_argument("--datasets", action="store_true", help="a folder for datasets.load_from_disk instead")
-    verb = _verb(verbs, "import", pairs.take_in, "take in an export; good rows are kept, bad ones named", model=False)
-    verb.add_argument("path", type=Path, help="a JSONL file or a folder with pairs.jsonl")
+    verb.add_argument("--annotator", help="who made the pair, as `pairs list` names them")
+    verb.add_argument("--by-model", metavar="MODEL", help="the model whose answer was corrected, as `pairs show` says")
+    verb.add_argument("--state", choices=STATES, help="how the pair stands with the reviewers")
+    verb.add_argument("--outcome", choices=PAIR_OUTCOMES, help="corrected by hand, or only preferred")
+    verb.add_argument("--offset", type=_read_count, default=0, help="how many to leave out at the top (default: 0)")
+    verb.add_argument("--limit", type=_read_count, default=50, help="how many to list (default: 50)")
+    verb = _verb(verbs, "show", pairs.show_pair, "one pair with its history", add_data_argument)
+    verb.add_argument("id", help="as `pairs list` prints it")
+    verb = _verb(verbs, "export", pairs.export, "write the accepted pairs to a folder", add_data_argument)
+    verb.add_argument("folder", type=Path, help="made if need be; an earlier export in it is replaced")
+    form = verb.add_mutually_exclusive_group()
+    form.add_argument(
+        "--format", choices=list(FORMATS), default="jsonl", help="default: jsonl, pairs.jsonl with images/ beside it"
+    )
+    form.add_argument("--datasets", action="store_true", help="a folder for datasets.load_from_disk instead")
+    verb = _verb(
+        verbs, "import", pairs.take_in, "take in pairs; good rows are kept, bad ones named", add_data_argument
+    )
+    verb.add_argument(
+        "path", help="a JSONL, JSON or Parquet file, a folder of them, a zip of an export, or the id of a Hub dataset"
+    )
+    verb.add_argument("--format", choices=list(FORMATS), help="default: told by the columns")
 
 
 def _add_train(verbs) -> None:
-    verb = _verb(verbs, "train", runs.train, "train an adapter on the pairs and follow it to its end")
+    verb = _verb(
+        verbs,
+        "train",
+        runs.train,
+        "train an adapter on the pairs and follow it to its end",
+        add_data_argument,
+        add_model_arguments,
+    )
     verb.add_argument("--data", type=Path, help="a JSONL file or a folder with pairs.jsonl, instead of the own pairs")
     verb.add_argument("--recipe", default="demo", choices=list(RECIPES), help="settings to start from (default: demo)")
     _add_run_options(verb)
@@ -120,7 +215,13 @@ def _add_train(verbs) -> None:
 
 
 def _add_evaluate(verbs) -> None:
-    verb = _verb(verbs, "evaluate", runs.evaluate, "measure adapters against the baseline in a world of known truth")
+    verb = _verb(
+        verbs,
+        "evaluate",
+        runs.evaluate,
+        "measure adapters against the baseline in a world of known truth",
+        *_MODEL_OF_CHAT,
+    )
     verb.add_argument("--voice", action="append", default=[], help="an adapter by id or title (default: all on offer)")
     verb.add_argument("--scenes", type=int, default=MAX_SCENES, help=f"how many test scenes (default: {MAX_SCENES})")
     _add_run_options(verb)
@@ -132,41 +233,99 @@ def _add_run_options(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_runs(verbs) -> None:
-    _verb(verbs, "list", runs.list_runs, "all runs, newest first", model=False)
+    _verb(verbs, "list", runs.list_runs, "all runs, newest first", add_data_argument)
     for name, act, help in (
         ("show", runs.show_run, "state, settings and last lines of a run"),
-        ("follow", runs.follow_run, "show a run until it ends; with --json its events, one a line"),
+        ("follow", runs.follow_run, "show a run from its start to its end; with --json its events, one a line"),
         ("stop", runs.stop, "end a run; a checkpoint is kept"),
         ("resume", runs.resume, "go on with a stopped or failed run"),
         ("export", runs.export, "write the adapter, or the whole model, for other software"),
     ):
-        verb = _verb(verbs, name, act, help, model=False)
-        verb.add_argument("id")
+        verb = _verb(verbs, name, act, help, add_data_argument)
+        verb.add_argument("id", help="as `runs list` prints it")
         if name == "resume":
             verb.add_argument("--detach", action="store_true", help="return at once")
         if name == "export":
-            verb.add_argument("folder", type=Path)
+            verb.add_argument("folder", type=Path, help="a folder that is not there yet")
             verb.add_argument("--merge", action="store_true", help="the whole model with the adapter merged into it")
 
 
+def _add_erase(verbs) -> None:
+    verb = _verb(
+        verbs, "erase", erase.erase, "take pairs and pictures out of store, runs and Hub for good", add_data_argument
+    )
+    verb.add_argument("pair", nargs="*", help="the ids of pairs; all that repeats their text goes too")
+    verb.add_argument("--image", action="append", default=[], help="a stored picture, with all that is about it")
+    verb.add_argument("--forget-history", action="store_true", help="the earlier commits on the Hub go too")
+    verb.add_argument("--token-env", default="HF_TOKEN", help="variable with the token for the data sets on the Hub")
+    verb.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _add_users(verbs) -> None:
+    for name, act, help in (
+        ("add", users.add, "let somebody sign in"),
+        ("disable", users.disable, "end somebody's access; what they saved stays"),
+        ("reset", users.reset, "give a new password, and access again"),
+        ("list", users.list_users, "everybody with their role"),
+    ):
+        verb = _verb(verbs, name, act, help)
+        verb.add_argument("--auth", type=Path, default=Path("users.json"), help="the file (default: users.json)")
+        if name != "list":
+            verb.add_argument("name", help="the name to sign in with")
+        if name == "add":
+            verb.add_argument("--role", choices=list(ROLES), default="annotator", help="(default: annotator)")
+        if name in ("add", "reset"):
+            verb.add_argument("--password-stdin", action="store_true", help="read it from stdin instead of asking")
+
+
+def _add_publish(verbs) -> None:
+    verb = _verb(verbs, "push", publish.push, "bring a data set up to date; a new one is private", add_data_argument)
+    verb.add_argument("--pull-request", action="store_true", help="propose the change instead of making it")
+    _add_hub_options(verb, "public")
+    verb = _verb(
+        verbs, "pull", publish.pull, "take a published data set in, joined with the own pairs", add_data_argument
+    )
+    _add_hub_options(verb)
+    verb = _verb(verbs, "status", publish.status, "what waits, what stays here and why", add_data_argument)
+    verb.add_argument("repo", nargs="?", metavar="OWNER/NAME", help="the data set (default: the one used last)")
+    verb = _verb(verbs, "adapter", publish.adapter, "publish what a training run made", add_data_argument)
+    verb.add_argument("run", help="as `runs list` prints it")
+    _add_hub_options(verb, "public")
+
+
+def _add_hub_options(verb: argparse.ArgumentParser, *flags: str) -> None:
+    verb.add_argument("repo", metavar="OWNER/NAME", help="the repository on the Hub")
+    token = verb.add_mutually_exclusive_group()
+    token.add_argument(
+        "--token-env", default="HF_TOKEN", metavar="NAME", help="variable with the token (default: HF_TOKEN)"
+    )
+    token.add_argument("--login", action="store_true", help="the token that `hf auth login` saved on this machine")
+    if "public" in flags:
+        verb.add_argument("--public", action="store_true", help="if it is created now, everybody may read it")
+
+
 def _add_demo(verbs) -> None:
-    verb = _verb(verbs, "build", demo.build, "make the demo model from nothing (about an hour)", model=False)
+    verb = _verb(verbs, "build", demo.build, "make the demo model from nothing (about an hour)", add_data_argument)
     verb.add_argument("--work-dir", type=Path, help="folder for checkpoints; an interrupted build goes on from there")
     verb.add_argument("--output", type=Path, help="folder for the model (default: the one in the package)")
-    verb.add_argument("--seed", type=int, default=0)
-    verb = _verb(verbs, "scene", demo.scene, "draw a scene and print its truth", model=False)
-    verb.add_argument("seed", type=int, nargs="?", default=0)
+    verb.add_argument("--seed", type=int, default=0, help="of weights and scenes (default: 0, the shipped model's)")
+    verb = _verb(verbs, "scene", demo.scene, "draw a scene and print its truth")
+    verb.add_argument("seed", type=int, nargs="?", default=0, help="number of the scene in its split (default: 0)")
     verb.add_argument("--split", default="validation", help="base, pairs, validation (default) or test")
     verb.add_argument("--output", type=Path, help="write the picture to this PNG file")
-    verb = _verb(verbs, "annotate", demo.annotate, "let the oracle correct an answer about a scene", model=False)
-    verb.add_argument("source", help="a scene such as demo:validation/3")
-    verb.add_argument("answer")
+    verb = _verb(verbs, "annotate", demo.annotate, "let the oracle correct an answer about a scene")
+    verb.add_argument("source", help="a scene such as demo:validation/3, as `demo scene` names it")
+    verb.add_argument("answer", help="the text to correct")
     verb.add_argument("--question", help="what was asked (default: for a detailed description)")
-    verb = _verb(
-        verbs, "evaluate", demo.evaluate, "the figures of the demo model and its aligned adapter", model=False
-    )
+    verb = _verb(verbs, "evaluate", demo.evaluate, "the figures of the demo model and its aligned adapter")
     verb.add_argument("--scenes", type=int, default=MAX_SCENES, help=f"how many test scenes (default: {MAX_SCENES})")
     verb.add_argument("--with-adapter", metavar="PATH", help="an adapter to measure (default: the one that ships)")
+
+
+def _read_count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
 
 
 def _read_bool(text: str) -> bool:

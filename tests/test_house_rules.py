@@ -2,9 +2,9 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -138,10 +138,10 @@ def test_light_rooms_load_nothing_heavy(room):
     assert modules and loaded_after("\n".join(f"import {module}" for module in modules)) == []
 
 
-def test_listing_runs_and_pairs_loads_no_torch(tmp_path):
+def test_listing_runs_and_pairs_loads_nothing_heavy(tmp_path):
     for verb in ("runs", "pairs"):
-        heavy = loaded_after(f"from rlhfv.cli import main; main(['{verb}', 'list', '--data-dir', {str(tmp_path)!r}])")
-        assert "torch" not in heavy and "gradio" not in heavy, verb
+        code = f"from rlhfv.cli import main; main(['{verb}', 'list', '--data-dir', {str(tmp_path)!r}])"
+        assert loaded_after(code) == [], verb
 
 
 def test_the_whole_command_line_needs_no_gradio():
@@ -172,9 +172,11 @@ def test_importing_rlhfv_is_quick():
 @pytest.mark.parametrize("verb", [(), ("train",), ("chat",), ("runs", "list"), ("demo", "evaluate")])
 def test_help_is_quick(verb):
     def measure():
-        began = time.perf_counter()
+        # Seconds of computing: what other programs of the machine take does not count.
+        began = os.times()
         assert run_python("-m", "rlhfv", *verb, "--help").startswith("usage: python -m rlhfv")
-        return time.perf_counter() - began
+        ended = os.times()
+        return ended.children_user + ended.children_system - began.children_user - began.children_system
 
     assert quickest(1.0, measure) < 1.0
 

@@ -41,7 +41,7 @@ def test_a_run_outlives_the_app_and_tells_of_its_own_death(tmp_path):
     at = services.training.run(actor, run_id).step
     wait_for(services, run_id, lambda run: run.step > at + 2)
 
-    [worker] = {record.process.pid for _, record in services.training._runs.local._all_records() if record.process}
+    [worker] = {record.process.pid for _, record in services.training.local._all_records() if record.process}
     os.killpg(worker, signal.SIGKILL)
     time.sleep(1)
     fresh = build_services(Settings(data_dir=data_dir))

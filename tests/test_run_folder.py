@@ -129,6 +129,13 @@ def test_what_is_no_run_says_so(tmp_path):
         RunFolder(tmp_path).read_config()
 
 
+@pytest.mark.parametrize("line", [b"{", b"\xff\xfe", b"[1]"])
+def test_damaged_rows_say_so(run, line):
+    run.pairs_file.write_bytes(run.pairs_file.read_bytes() + line + b"\n")
+    with pytest.raises(InvalidData, match=r"[Rr]ow 2|line 2"):
+        run.read_rows()
+
+
 def test_events_are_read_from_an_offset(run):
     run.append_event("state", state="starting")
     run.append_event("step", step=1, loss=0.69, **{"rewards/margins": float("nan")})

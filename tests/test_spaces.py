@@ -45,6 +45,21 @@ def test_no_package_hides_zerogpus_own():
     assert "spaces" not in str(tomllib.loads((ROOT / "pyproject.toml").read_text()).get("project", {}))
 
 
+def test_only_an_empty_folder_is_laid_out(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "old.py").write_text("old")
+    for folder in ("file", "full"):
+        done = subprocess.run(
+            [sys.executable, DEPLOY, "--folder", tmp_path / folder], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1 and "is not an empty folder" in done.stderr and "Traceback" not in done.stderr
+    subprocess.run([sys.executable, DEPLOY, "--folder", tmp_path / "new"], check=True)
+    laid = {path.relative_to(tmp_path / "new").as_posix() for path in (tmp_path / "new").rglob("*") if path.is_file()}
+    assert laid == set(list_targets())
+    assert (tmp_path / "new" / "README.md").read_bytes() == (ROOT / "spaces" / "README.md").read_bytes()
+
+
 @pytest.mark.slow
 def test_the_app_boots_from_that_set_alone(tmp_path):
     space: Path = tmp_path / "space"

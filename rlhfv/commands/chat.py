@@ -1,8 +1,11 @@
 """`chat`: one question to two voices, or a conversation line by line."""
 
 import argparse
+import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +20,6 @@ if TYPE_CHECKING:
 def chat(arguments: argparse.Namespace) -> int:
     services, actor = open_services(arguments)
     state = services.chat.open(actor)
-    if arguments.image or arguments.scene:
-        state = services.chat.new_conversation(actor)
-        names = [services.chat.add_image(actor, _read(path)).name for path in arguments.image]
-        names += [services.chat.draw_scene(actor).name] if arguments.scene else []
-        state = services.chat.set_images(actor, tuple(names))
     sampling = Sampling(arguments.temperature, arguments.top_p, arguments.max_new_tokens, arguments.seed)
     voices = services.chat.studio(actor).voices
     sides = {
@@ -29,17 +27,24 @@ def chat(arguments: argparse.Namespace) -> int:
         for side, wanted in (("left", arguments.left), ("right", arguments.right))
     }
     services.chat.choose(actor, sides["left"], sides["right"], sampling)
+    # A picture that is refused must not cost the conversation so far.
+    names = [services.chat.add_image(actor, _read(path)).name for path in arguments.image]
+    names += [services.chat.draw_scene(actor).name] if arguments.scene else []
+    if names:
+        services.chat.new_conversation(actor)
+        services.chat.set_images(actor, tuple(names))
     titles = {voice.id: voice.title for voice in voices}
-    if arguments.question:
-        _ask(services, actor, arguments.question, titles, arguments.json)
-        return 0
+    if arguments.question is not None:
+        return 0 if _ask(services, actor, arguments.question, titles, arguments.json) else 130
     tell(f"{titles[sides['left']]} | {titles[sides['right']]}: type a question; an empty line ends.")
+    code = 0
     while question := _read_line():
         try:
             _ask(services, actor, question, titles, arguments.json)
         except StudioError as error:
             tell_error(error)
-    return 0
+            code = 2
+    return code
 
 
 def find_voice(voices, wanted: str) -> str:
@@ -54,21 +59,16 @@ def find_voice(voices, wanted: str) -> str:
     )
 
 
-def _ask(services: "Services", actor: "Actor", question: str, titles: dict[str, str], as_json: bool) -> None:
-    stop, state = threading.Event(), None
+def _ask(services: "Services", actor: "Actor", question: str, titles: dict[str, str], as_json: bool) -> bool:
+    """Asks, shows both answers, and says whether they were left to end by themselves."""
+    stop = threading.Event()
     answers = services.chat.ask(actor, question, stop)
-    with progress("answering", None, "characters") as bar:
-        while True:
-            try:
-                state = next(answers)
-            except StopIteration:
-                break
-            except KeyboardInterrupt:  # what was said so far is kept
-                stop.set()
-                answers.close()
-                raise
+    state = next(answers)  # a question that is refused ends here
+    with _interrupt_stops(stop), progress("answering", None, "characters") as bar:
+        for state in answers:
             turn = state.turns[-1]
             bar.update_to(len(turn.left.text) + len(turn.right.text))
+    turn = state.turns[-1]
     said = {
         side: {"voice": getattr(state, side), "title": titles.get(getattr(state, side), ""), **_reply(reply)}
         for side, reply in (("left", turn.left), ("right", turn.right))
@@ -78,6 +78,23 @@ def _ask(services: "Services", actor: "Actor", question: str, titles: dict[str, 
     else:
         for reply in said.values():
             show(f"{reply['title']}: {reply['text']}", "")
+    return not stop.is_set()
+
+
+@contextmanager
+def _interrupt_stops(stop: threading.Event) -> Iterator[None]:
+    """The first Ctrl-C ends the answers, which are kept as they stand; a second one does not wait for them."""
+
+    def stop_or_end(*_) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, stop_or_end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _reply(reply) -> dict:

@@ -32,9 +32,10 @@ def scene(arguments: argparse.Namespace) -> None:
 
 
 def annotate(arguments: argparse.Namespace) -> None:
-    from rlhfv.corrections.edits import CorrectedAnswer, edits_to_rows
+    from rlhfv.corrections.edits import MAX_ANSWER_CHARS, CorrectedAnswer, edits_to_rows, require_text
     from rlhfv.models.demo.world import DemoWorld
 
+    require_text(arguments.answer, "answer", MAX_ANSWER_CHARS)
     world = DemoWorld()
     edits = world.annotate(arguments.source, arguments.question or world.questions[0], arguments.answer)
     corrected = CorrectedAnswer(arguments.answer, edits)

@@ -1,8 +1,13 @@
 """`pairs list|show|export|import`: the corrections made so far."""
 
 import argparse
+from dataclasses import asdict
+from pathlib import Path
 
-from rlhfv.commands.terminal import open_services, show, show_json, tell
+from rlhfv.commands.terminal import count, one_line, open_services, progress, show, show_json, tell
+from rlhfv.publishing.formats.source import HUB_ID
+
+TOLD_PROBLEMS = 20
 
 
 def list_pairs(arguments: argparse.Namespace) -> None:
@@ -14,15 +19,18 @@ def list_pairs(arguments: argparse.Namespace) -> None:
         annotator=arguments.annotator,
         model=arguments.by_model,
         outcome=arguments.outcome,
+        state=arguments.state,
         offset=arguments.offset,
         limit=arguments.limit,
     )
     if arguments.json:
-        return show_json({"total": page.total, "pairs": [pair.to_row() for pair in page.pairs]})
-    for pair in page.pairs:
+        rows = [pair.to_row() | {"state": state} for pair, state in zip(page.pairs, page.states, strict=True)]
+        return show_json({"total": page.total, "pairs": rows})
+    for pair, state in zip(page.pairs, page.states, strict=True):
         kinds = ", ".join(sorted({edit.kind for edit in pair.edits})) or pair.outcome
-        show(f"{pair.id}  {pair.provenance.annotator or '-':12.12}  {kinds:20.20}  {pair.prompt.question:.60}")
-    tell(f"{len(page.pairs)} of {page.total} pairs")
+        annotator, question = one_line(pair.provenance.annotator) or "-", one_line(pair.prompt.question)
+        show(f"{pair.id}  {annotator:12.12}  {state:10}  {kinds:20.20}  {question:.60}")
+    tell(f"{len(page.pairs)} of {count(page.total, 'pair')}")
 
 
 def show_pair(arguments: argparse.Namespace) -> None:
@@ -35,28 +43,56 @@ def show_pair(arguments: argparse.Namespace) -> None:
             for one in history
         ]
         return show_json({**pair.to_row(), "revisions": revisions})
+    for turn in pair.prompt.history:
+        show(f"before    {turn.question}", f"          {turn.answer}")
     show(f"question  {pair.prompt.question}", f"rejected  {pair.rejected}", f"chosen    {pair.chosen}")
     for edit in pair.edits:
         show(f"  {edit.kind}: {pair.rejected[edit.start : edit.end]!r} → {edit.replacement!r}")
-    show(f"by {pair.provenance.annotator or 'nobody named'}, {pair.provenance.model}, revision {pair.revision}")
+    show(*(f"picture   {name}" for name in pair.prompt.all_images), f"answer of {pair.provenance.model}")
+    for revision in history:
+        by = one_line(revision.annotator) or "nobody named"
+        show(f"revision  {revision.number}, {revision.action} by {by}, {revision.created}")
 
 
 def export(arguments: argparse.Namespace) -> None:
     services, actor = open_services(arguments)
-    write = services.corrections.export_datasets if arguments.datasets else services.corrections.export_jsonl
-    count = write(actor, arguments.folder)
+    losses = []
+    if arguments.datasets:
+        exported = services.corrections.export_datasets(actor, arguments.folder)
+    else:
+        losses = services.corrections.losses(actor, arguments.format)
+        tell(*(f"Not in {arguments.format}: {sentence}" for sentence in losses))
+        total = services.corrections.find(actor, state="accepted", limit=1).total
+        with progress("exporting", total, "pairs") as bar:
+            exported = services.corrections.export_to(actor, arguments.folder, arguments.format, bar.update_to)
     if arguments.json:
-        return show_json({"pairs": count, "folder": str(arguments.folder)})
-    tell(f"{count} pairs in {arguments.folder}")
+        return show_json({"pairs": exported, "folder": str(arguments.folder), "losses": losses})
+    tell(f"{count(exported, 'pair')} in {arguments.folder}")
 
 
 def take_in(arguments: argparse.Namespace) -> int:
     services, actor = open_services(arguments)
-    report = services.corrections.import_jsonl(actor, arguments.path)
+    source, token = _find_source(arguments.path)
+    with progress("importing", None, "rows") as bar:
+        report = services.corrections.import_from(actor, source, arguments.format, token, bar.update_to)
+    if report.told_by:
+        tell(f"Read as {report.format}, told by {report.told_by}.")
     if arguments.json:
-        show_json({"imported": len(report.pairs), "problems": [str(problem) for problem in report.problems]})
+        problems = [asdict(problem) for problem in report.problems]
+        shown = {"format": report.format, "imported": report.pairs, "changed": report.changed, "problems": problems}
+        show_json(shown)
     else:
-        for problem in report.problems:
-            tell(str(problem))
-        tell(f"{len(report.pairs)} pairs imported, {len(report.problems)} rows left out")
+        tell(*(str(problem) for problem in report.problems[:TOLD_PROBLEMS]))
+        if len(report.problems) > TOLD_PROBLEMS:
+            tell(f"… and {len(report.problems) - TOLD_PROBLEMS:,} more; `--json` has them all")
+        tell(f"{count(report.pairs, 'pair')} imported, {count(len(report.problems), 'row')} left out")
     return 0 if report.pairs or not report.problems else 2
+
+
+def _find_source(path: str) -> tuple[Path | str, str | bool]:
+    """A file or folder where there is one of that name, else a dataset on the Hub and the token of this machine."""
+    if Path(path).exists() or not HUB_ID.fullmatch(path):
+        return Path(path), False
+    from huggingface_hub import get_token
+
+    return path, get_token() or False

@@ -5,14 +5,17 @@ import time
 from typing import TYPE_CHECKING
 
 from rlhfv.commands.chat import find_voice
-from rlhfv.commands.terminal import open_runs, open_services, progress, show, show_json, tell
+from rlhfv.commands.terminal import count, one_line, open_services, printable, progress, show, show_json, tell
 from rlhfv.corrections.pairs import load_pairs, pairs_file
 from rlhfv.ddpo.config import TrainingConfig, describe_fields
+from rlhfv.errors import NotFound, RunFailed
 from rlhfv.runs.state import ALIVE
 from rlhfv.runs.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from rlhfv.runs.local import LocalRuns, Run
+    from rlhfv.runs.state import Run
+    from rlhfv.services import Actor, Services
+    from rlhfv.services.own_runs import OwnRuns
 
 POLL_SECONDS = 0.3
 
@@ -23,30 +26,33 @@ def train(arguments: argparse.Namespace) -> int:
     config = TrainingConfig.from_dict(
         {"recipe": arguments.recipe, **{name: value for name, value in changes.items() if value is not None}}
     )
-    if arguments.data is None:
+    pairs = None if arguments.data is None else load_pairs(arguments.data)
+    tell("Checking pairs, memory and time …")
+    if pairs is None:
         run_id = services.training.start(actor, config, arguments.title)
     else:
-        pairs = load_pairs(arguments.data)
         images = pairs_file(arguments.data).parent / "images"
         run_id = services.training.start_with(actor, pairs, config, images.joinpath, arguments.title)
-    return _started(arguments, run_id)
+    return _started(arguments, services.training, actor, run_id)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
     services, actor = open_services(arguments)
     offered = services.host.voices(actor)
     voices = [find_voice(offered, voice) for voice in arguments.voice] or [voice.id for voice in offered if voice.id]
-    return _started(arguments, services.evaluation.start(actor, voices, arguments.scenes, arguments.title))
+    run_id = services.evaluation.start(actor, voices, arguments.scenes, arguments.title)
+    return _started(arguments, services.evaluation, actor, run_id)
 
 
-def _started(arguments: argparse.Namespace, run_id: str) -> int:
-    runs = open_runs(arguments)
+def _started(arguments: argparse.Namespace, service: "OwnRuns", actor: "Actor", run_id: str) -> int:
     if arguments.detach:
         show_json({"run": run_id}) if arguments.json else show(run_id)
+        if service.run(actor, run_id).state == "queued":
+            tell(f"It waits for its turn, which `python -m rlhfv runs follow {run_id}` or an open studio gives it.")
         return 0
     tell(f"Run {run_id}. It goes on without this terminal; `python -m rlhfv runs stop {run_id}` ends it.")
-    code = follow(runs, run_id, as_json=False)
-    run, folder = runs.get(run_id), runs.open(run_id)
+    code = follow(service, actor, run_id, as_json=False)
+    run, folder = service.run(actor, run_id), service.folder(actor, run_id)
     results = folder.read_results()
     if arguments.json:
         show_json({**run.to_dict(), "results": results})
@@ -65,20 +71,22 @@ def training_fields() -> list[dict]:
 
 
 def list_runs(arguments: argparse.Namespace) -> None:
-    runs = open_runs(arguments).list()
+    services, actor = open_services(arguments)
+    runs = [*services.training.runs(actor), *services.evaluation.runs(actor)]
+    runs.sort(key=lambda run: (run.created, run.id), reverse=True)
     if arguments.json:
         return show_json([run.to_dict() for run in runs])
     for run in runs:
-        show(f"{run.id}  {run.kind:10}  {run.state:8}  {run.progress:4.0%}  {run.title}")
-    tell(f"{len(runs)} runs")
+        show(f"{run.id}  {run.kind:10}  {run.state:8}  {run.progress:4.0%}  {one_line(run.title)}")
+    tell(count(len(runs), "run"))
 
 
 def show_run(arguments: argparse.Namespace) -> None:
-    runs = open_runs(arguments)
-    run, results = runs.get(arguments.id), runs.open(arguments.id).read_results()
+    service, actor = _open_run(arguments)
+    run, results = service.run(actor, arguments.id), service.folder(actor, arguments.id).read_results()
     if arguments.json:
         return show_json({**run.to_dict(), "results": results})
-    show(f"{run.title}  ({run.kind}, {run.state}, {run.progress:.0%})")
+    show(f"{one_line(run.title)}  ({run.kind}, {run.state}, {run.progress:.0%})")
     show(*(f"  {name}: {value}" for name, value in run.config.get(run.kind, {}).items()))
     show(*(f"  | {line}" for line in run.lines))
     if run.error:
@@ -86,39 +94,71 @@ def show_run(arguments: argparse.Namespace) -> None:
 
 
 def follow_run(arguments: argparse.Namespace) -> int:
-    return follow(open_runs(arguments), arguments.id, arguments.json)
+    service, actor = _open_run(arguments)
+    return follow(service, actor, arguments.id, arguments.json)
 
 
 def stop(arguments: argparse.Namespace) -> None:
-    _tell_state(arguments, open_runs(arguments).stop(arguments.id))
+    service, actor = _open_run(arguments)
+    _tell_state(arguments, service.stop(actor, arguments.id))
 
 
 def resume(arguments: argparse.Namespace) -> int:
-    runs = open_runs(arguments)
-    _tell_state(arguments, runs.resume(arguments.id))
-    return 0 if arguments.detach else follow(runs, arguments.id, as_json=False)
+    service, actor = _open_run(arguments)
+    run = service.resume(actor, arguments.id)
+    if arguments.detach:
+        _tell_state(arguments, run)
+        return 0
+    code = follow(service, actor, arguments.id, as_json=False)
+    if arguments.json:
+        show_json(service.run(actor, arguments.id).to_dict())
+    return code
 
 
 def export(arguments: argparse.Namespace) -> None:
-    folder = open_runs(arguments).export(arguments.id, arguments.folder, arguments.merge)
+    services, actor = open_services(arguments)
+    service = find_service(services, actor, arguments.id)
+    if service is not services.training:
+        raise RunFailed(
+            f"The run {arguments.id!r} is an evaluation.",
+            "Only a training run makes an adapter.",
+            "Name one; `python -m rlhfv runs list` shows which is which.",
+        )
+    folder = services.training.export(actor, arguments.id, arguments.folder, arguments.merge)
     show_json({"folder": str(folder)}) if arguments.json else show(str(folder))
 
 
+def find_service(services: "Services", actor: "Actor", run_id: str) -> "OwnRuns":
+    """The service of a training run or of an evaluation. Raises NotFound for an id that names neither."""
+    try:
+        services.training.run(actor, run_id)
+    except NotFound:
+        services.evaluation.run(actor, run_id)
+        return services.evaluation
+    return services.training
+
+
+def _open_run(arguments: argparse.Namespace) -> "tuple[OwnRuns, Actor]":
+    services, actor = open_services(arguments)
+    return find_service(services, actor, arguments.id), actor
+
+
 def _tell_state(arguments: argparse.Namespace, run: "Run") -> None:
-    show_json(run.to_dict()) if arguments.json else tell(f"{run.title}: {run.state}")
+    show_json(run.to_dict()) if arguments.json else tell(f"{one_line(run.title)}: {run.state}")
 
 
-def follow(runs: "LocalRuns", run_id: str, as_json: bool) -> int:
+def follow(service: "OwnRuns", actor: "Actor", run_id: str, as_json: bool) -> int:
     """Shows a run until it ends: a bar and its warnings, or its events as JSON lines. Ctrl-C leaves it working."""
-    run, folder, offset = runs.get(run_id), runs.open(run_id), 0
-    supervisor = Supervisor(runs).start()  # nobody else may be there to start what waits
+    run, offset = service.run(actor, run_id), 0
+    supervisor = Supervisor(service.local).start()  # nobody else may be there to start what waits
     try:
         with progress(run.title, None, "steps") as bar:
+            title = bar.desc
             while True:
-                run = runs.get(run_id)
-                events, offset = folder.read_events(offset)
+                run = service.run(actor, run_id)
+                events, offset = service.events(actor, run_id, offset)
                 for event in events:
-                    _show_event(event, bar, as_json)
+                    _show_event(event, bar, title, as_json)
                 if run.state not in (*ALIVE, "queued"):
                     break
                 state = f"{run.state}, place {run.place} in the queue" if run.place else run.state
@@ -126,17 +166,30 @@ def follow(runs: "LocalRuns", run_id: str, as_json: bool) -> int:
                 time.sleep(POLL_SECONDS)
     finally:
         supervisor.close()
-    tell(f"{run.title}: {run.state}", *([run.error] if run.error else []))
+    tell(f"{one_line(run.title)}: {run.state}", *([run.error] if run.error else []))
     return 1 if run.state == "failed" else 0
 
 
-def _show_event(event: dict, bar, as_json: bool) -> None:
+def _show_event(event: dict, bar, title: str, as_json: bool) -> None:
     if as_json:
         show_json(event)
     if event["kind"] == "step" and event.get("total_steps"):
-        bar.total = event["total_steps"]
-        bar.update_to(event.get("step") or 0)
+        _move(bar, title, event.get("step") or 0, event["total_steps"])
+    elif event["kind"] == "log" and event.get("total"):  # what comes before the steps: reading, reference scores
+        _move(bar, f"{title}: {printable(event['text'])}", event.get("done") or 0, event["total"])
     elif event["kind"] in ("warn", "skip", "log"):
         bar.clear()
         said = [str(event[part]) for part in ("pair", "text", "reason", "what", "why", "fix") if event.get(part)]
+        figures = [
+            f"{name} {value:g}" for name, value in event.items() if name != "v" and isinstance(value, int | float)
+        ]
+        said += [f"({', '.join(figures)})"] if figures else []
         tell(f"{event['kind']}: {' '.join(said)}")
+
+
+def _move(bar, title: str, done: int, total: int) -> None:
+    if bar.desc != f"{title}: ":
+        bar.set_description(title, refresh=False)
+        bar.reset(total)
+    bar.total = total
+    bar.update_to(done)

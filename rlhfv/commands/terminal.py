@@ -2,8 +2,9 @@
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from unicodedata import category
@@ -12,11 +13,44 @@ from rlhfv.errors import StudioError
 from rlhfv.settings import settings_from_arguments
 
 if TYPE_CHECKING:
-    from rlhfv.runs.local import LocalRuns
     from rlhfv.services import Actor, Services
 
 _STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _HARMLESS = "\t\n\u200d"  # the joiner holds emoji together
+
+
+def run(act: Callable[[], int | None]) -> int:
+    """The exit code of `act`. What a person can mend is told in three parts, never as a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a terminal may not have every character that a model says
+    try:
+        return act() or 0
+    except StudioError as error:
+        tell_error(error)
+        return 2
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        tell_error(explain_refusal(error))
+        return 2
+    except KeyboardInterrupt:
+        tell("Interrupted.")
+        return 130
+
+
+def explain_refusal(error: OSError) -> StudioError:
+    """What the operating system refused, in three parts."""
+    reason = f"The system says: {str(error.strerror or error).rstrip('.')}."
+    if error.filename is None:
+        return StudioError(
+            "That could not be done.", reason, "Free what it names, or choose another (such as --port)."
+        )
+    return StudioError(
+        f"{error.filename} could not be used.",
+        reason,
+        "Check that the path is right, that you may write there and that the disk has room.",
+    )
 
 
 def tell(*lines: str) -> None:
@@ -48,23 +82,33 @@ def printable(text: str) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """`text` as a row of a list can show it."""
+    return " ".join(text.split())
+
+
+def count(number: int, thing: str) -> str:
+    """ "1 pair", "2 pairs"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 @contextmanager
 def progress(title: str, total: int | None, unit: str) -> Iterator:
-    """A bar on stderr; `update_to(number)` moves it."""
+    """A bar on stderr; `update_to(number)` moves it, and so does every item of `watch(items)`."""
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=title, unit=f" {unit}", file=sys.stderr, mininterval=0.5) as bar:
+    def watch(items: Iterable) -> Iterator:
+        for item in items:
+            yield item
+            bar.update()
+
+    with tqdm(total=total, desc=one_line(printable(title)), unit=f" {unit}", file=sys.stderr, mininterval=0.5) as bar:
         bar.update_to = lambda number: bar.update(number - bar.n)
+        bar.watch = watch
         yield bar
 
 
 def open_services(arguments: argparse.Namespace) -> "tuple[Services, Actor]":
     from rlhfv.services import build_services, local_actor
 
-    return build_services(settings_from_arguments(arguments)), local_actor(getattr(arguments, "name", "") or "")
-
-
-def open_runs(arguments: argparse.Namespace) -> "LocalRuns":
-    from rlhfv.runs.local import LocalRuns
-
-    return LocalRuns(settings_from_arguments(arguments).data_dir)
+    return build_services(settings_from_arguments(arguments)), local_actor()

@@ -16,33 +16,12 @@ class AnswerStore(Database):
 
     def add_answer(self, answer: Answer) -> None:
         """Keeps a generated answer. Raises InvalidData when its id stands for another answer already."""
-        require_id(answer.id, "answer")
-        require_text(answer.text, "answer", MAX_ANSWER_CHARS)
-        document = dump(asdict(answer))
         with self._transaction() as connection:
-            known = connection.execute("SELECT document FROM answers WHERE id = ?", (answer.id,)).fetchone()
-            if known and known[0] != document:
-                raise InvalidData(
-                    f"There is another answer with the id {answer.id}.",
-                    "A stored answer is never changed.",
-                    "Give the new answer an id of its own.",
-                )
-            if not known:
-                connection.execute(
-                    "INSERT INTO answers (id, visitor, created, document) VALUES (?, ?, ?, ?)",
-                    (answer.id, storable(answer.visitor), answer.created, document),
-                )
+            keep_answer(connection, answer)
 
     def answer(self, id: str) -> Answer:
         """Raises NotFound for an id that was not given here."""
         return read_answer(self._connection, id)
-
-    def answers(self, visitor: str, limit: int = 100) -> list[Answer]:
-        """The newest answers of a visitor, newest first."""
-        rows = self._connection.execute(
-            "SELECT document FROM answers WHERE visitor = ? ORDER BY seq DESC LIMIT ?", (storable(visitor), limit)
-        )
-        return [_answer_from_row(json.loads(document)) for (document,) in rows]
 
     def uncorrected(self, visitor: str) -> list[str]:
         """Ids of the visitor's answers, oldest first, that were neither corrected nor found faithful nor skipped.
@@ -65,7 +44,8 @@ class AnswerStore(Database):
         return self._connection.execute(
             "SELECT seq, id FROM answers WHERE visitor = ? AND NOT EXISTS ("
             " SELECT 1 FROM judged JOIN judgements ON judgements.seq = judgement"
-            " WHERE answer = answers.id AND outcome IN ('corrected', 'faithful', 'skipped')) ORDER BY seq",
+            " WHERE answer = answers.id AND NOT withdrawn AND outcome IN ('corrected', 'faithful', 'skipped'))"
+            " ORDER BY seq",
             (storable(visitor),),
         ).fetchall()
 
@@ -113,6 +93,25 @@ class AnswerStore(Database):
     def _document(self, query: str, *values: str):
         row = self._connection.execute(query, values).fetchone()
         return json.loads(row[0]) if row else None
+
+
+def keep_answer(connection: sqlite3.Connection, answer: Answer) -> None:
+    """`AnswerStore.add_answer` inside a transaction."""
+    require_id(answer.id, "answer")
+    require_text(answer.text, "answer", MAX_ANSWER_CHARS)
+    document = dump(asdict(answer))
+    known = connection.execute("SELECT document FROM answers WHERE id = ?", (answer.id,)).fetchone()
+    if known and known[0] != document:
+        raise InvalidData(
+            f"There is another answer with the id {answer.id}.",
+            "A stored answer is never changed.",
+            "Give the new answer an id of its own.",
+        )
+    if not known:
+        connection.execute(
+            "INSERT INTO answers (id, visitor, created, document) VALUES (?, ?, ?, ?)",
+            (answer.id, storable(answer.visitor), answer.created, document),
+        )
 
 
 def read_answer(connection: sqlite3.Connection, id: str) -> Answer:

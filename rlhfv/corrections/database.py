@@ -8,16 +8,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlhfv.corrections.migrations import connect, migrate
+from rlhfv.errors import StoreUnavailable
 
 
 class Database:
-    """The file at `path`, made or brought to the newest schema when it is opened; each thread has its connection."""
+    """The file at `path`, made or brought to the newest schema when it is opened; each thread has its connection.
+
+    Raises StoreUnavailable when it cannot be opened or is no database; every writing method raises it when the disk is
+    full or the file locked for long, and then nothing of that call is kept.
+    """
 
     def __init__(self, path: Path):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._threads = threading.local()
-        migrate(self._connection)
+        try:
+            migrate(self._connection)
+        except sqlite3.DatabaseError as error:
+            raise self._unavailable("opened", error) from error
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -28,14 +36,23 @@ class Database:
     @contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
         connection = self._connection
-        connection.execute(begin)
         try:
+            connection.execute(begin)
             yield connection
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise self._unavailable("used", error) from error
             raise
+
+    def _unavailable(self, done: str, error: sqlite3.Error) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"The database {self.path.name} could not be {done}.",
+            f"SQLite says: {error}.",
+            "Check the free space and the rights of the data folder, then try again; what was saved before is kept.",
+        )
 
     def close(self) -> None:
         """Closes the connection of this thread; those of other threads close when their threads end."""

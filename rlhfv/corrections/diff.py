@@ -16,7 +16,8 @@ import regex
 
 MAX_CHANGES = 256
 
-_GRAPHEME = regex.compile(r"\X")
+# `\X` alone counts all regional indicators before each one again: minutes for a long row of flags.
+_GRAPHEME = regex.compile(r"\p{Regional_Indicator}{2}(?=\p{Regional_Indicator})|\X")
 _APART = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 )  # scripts where a blank does not part words, or particles hang on them: every grapheme is a word of its own
@@ -113,7 +114,7 @@ def _anchors(old: list[str], new: list[str]) -> list[tuple[int, int]]:
     for number, (_, place) in enumerate(pairs):
         length = bisect_left(ends, place)
         before.append(last[length - 1] if length else -1)
-        ends[length:] = [place, *ends[length + 1 :]] if length < len(ends) else [place]
+        ends[length : length + 1] = [place]
         last[length : length + 1] = [number]
     chain = []
     number = last[-1] if last else -1

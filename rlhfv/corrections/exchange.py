@@ -5,34 +5,37 @@ import secrets
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlhfv.corrections.images import MAX_BYTES, ImageShelf
-from rlhfv.corrections.pairs import (
-    IMAGES_FOLDER,
-    PAIRS_FILE,
-    PreferencePair,
-    dump_row,
-    pairs_file,
-    parse_lines,
-    read_lines,
-)
+from rlhfv.corrections.lines import parse_lines, read_lines
+from rlhfv.corrections.pairs import IMAGES_FOLDER, PAIRS_FILE, PreferencePair, dump_row, pairs_file
 from rlhfv.errors import InvalidData, NotFound, StudioError
 
 MAX_JSONL_BYTES = 512 * 1024 * 1024
+# What reading an archive raises that is damaged, locked or packed in another way (RuntimeError: it needs a password).
+_UNPACKABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 
 @dataclass(frozen=True)
 class RowProblem:
-    """A row that was not taken: its number in the file, from 1, and the three parts of the reason."""
+    """A row that was not taken: its number in the file, from 1, and the three parts of the reason. `file` is named
+    where there are several; row 0 stands for a file that could not be read.
+    """
 
     row: int
     what: str
     why: str
     fix: str
+    file: str = ""
+
+    def __str__(self) -> str:
+        place = " of ".join(filter(None, [f"Row {self.row}" if self.row else "", self.file])) or "The file"
+        return f"{place}: {self.what} {self.why} {self.fix}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,14 @@ def export_pairs(pairs: Iterable[PreferencePair], folder: str | Path, image_path
 
 
 def import_pairs(path: str | Path, shelf: ImageShelf) -> ImportReport:
+    """All that `read_pairs` reads, at once."""
+    pairs, problems = [], []
+    for row in read_pairs(path, shelf):
+        (problems if isinstance(row, RowProblem) else pairs).append(row)
+    return ImportReport(tuple(pairs), tuple(problems))
+
+
+def read_pairs(path: str | Path, shelf: ImageShelf) -> Iterator[PreferencePair | RowProblem]:
     """Reads an export, or a file made elsewhere, row by row: good rows become pairs, bad rows are told with a reason.
 
     `path` is a JSONL file with `images/` beside it, a folder or a zip file of both. Images are cleaned and put on the
@@ -74,9 +85,8 @@ def import_pairs(path: str | Path, shelf: ImageShelf) -> ImportReport:
     Raises:
         InvalidData: the file cannot be read at all.
     """
-    pairs: dict[str, PreferencePair] = {}
-    problems: list[RowProblem] = []
     with _open_source(Path(path)) as (lines, read_image):
+        ids: set[str] = set()
         names: dict[str, str] = {}
 
         def take_in(name: str) -> str:
@@ -89,16 +99,17 @@ def import_pairs(path: str | Path, shelf: ImageShelf) -> ImportReport:
                 if isinstance(row, StudioError):
                     raise row
                 pair = PreferencePair.from_row(_with_stored_images(row, take_in))
-                if pair.id in pairs:
+                if pair.id in ids:
                     raise InvalidData(
                         f"The id {pair.id} stands for an earlier row already.",
                         "An id names one pair.",
                         "Remove the row, or give it an id of its own.",
                     )
-                pairs[pair.id] = pair
             except StudioError as error:
-                problems.append(RowProblem(number, error.what, error.why, error.fix))
-    return ImportReport(tuple(pairs.values()), tuple(problems))
+                yield RowProblem(number, error.what, error.why, error.fix)
+            else:
+                ids.add(pair.id)
+                yield pair
 
 
 def _with_stored_images(row: object, take_in: Callable[[str], str]) -> object:
@@ -137,20 +148,30 @@ def _take_in(name: str, read_image: Callable[[str], bytes | None], shelf: ImageS
 @contextmanager
 def _open_source(path: Path) -> Iterator[tuple[Iterable[bytes], Callable[[str], bytes | None]]]:
     """The lines of the pairs, and a function from an image's plain name to its bytes (None: no such image)."""
-    if not zipfile.is_zipfile(path):
+    if not (path.is_file() and (path.suffix.lower() == ".zip" or zipfile.is_zipfile(path))):
         file = pairs_file(path)
-        lines = read_lines(file)
 
         def read_file(name: str) -> bytes | None:
             image = file.parent / IMAGES_FOLDER / name
-            if not image.is_file():
-                return None
-            with image.open("rb") as opened:
-                return opened.read(MAX_BYTES + 1)
+            try:
+                if not image.is_file():
+                    return None
+                with image.open("rb") as opened:
+                    return opened.read(MAX_BYTES + 1)
+            except OSError as error:
+                raise InvalidData(
+                    f"The image {name!r:.80} could not be read.",
+                    f"{error.strerror}.",
+                    "Check its name and its rights.",
+                ) from error
 
-        yield lines, read_file
+        yield read_lines(file), read_file
         return
-    with zipfile.ZipFile(path) as archive:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (*_UNPACKABLE, OSError) as error:
+        raise _not_unpacked(path.name, error) from error
+    with archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         found = min((name for name in entries if Path(name).name == PAIRS_FILE), key=len, default=None)
         if found is None or entries[found].file_size > MAX_JSONL_BYTES:
@@ -165,25 +186,51 @@ def _open_source(path: Path) -> Iterator[tuple[Iterable[bytes], Callable[[str], 
             entry = entries.get(f"{base}{IMAGES_FOLDER}/{name}")
             if entry is None:
                 return None
-            with archive.open(entry) as opened:
-                return opened.read(MAX_BYTES + 1)
+            try:
+                with archive.open(entry) as opened:
+                    return opened.read(MAX_BYTES + 1)
+            except _UNPACKABLE as error:
+                raise _not_unpacked(f"The image {name!r:.80}", error) from error
 
         try:
-            yield archive.read(found).split(b"\n"), read_member
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
-            raise InvalidData(
-                f"{path.name} could not be unpacked.", f"{error}.", "Pack it again, without a password."
-            ) from error
+            with archive.open(found) as lines:
+                yield lines, read_member
+        except _UNPACKABLE as error:
+            raise _not_unpacked(path.name, error) from error
+
+
+def _not_unpacked(what: str, error: Exception) -> InvalidData:
+    return InvalidData(
+        f"{what} could not be unpacked.", f"{error!s:.200}.", "Pack the archive again, without a password."
+    )
 
 
 def export_datasets(pairs: Iterable[PreferencePair], folder: str | Path, image_path: Callable[[str], Path]) -> Path:
     """Writes a folder for `datasets.load_from_disk`, with the images inside; returns it.
 
-    `images`, `prompt`, `chosen` and `rejected` (message lists) are what TRL's preference trainers read. `segments`
-    names each corrected span on both sides in code points of the answers, with the text it covers. Raises InvalidData
-    when there is no pair.
+    Raises InvalidData when there is no pair.
     """
-    from datasets import Dataset, Features, Image, List, Value
+    from datasets import Dataset
+
+    folder = Path(folder)
+    rows = list(pairs)
+    if not rows:
+        raise InvalidData("There is no pair to export.", "A dataset has at least one row.", "Choose other pairs.")
+    with tempfile.TemporaryDirectory() as cache:
+        dataset = Dataset.from_generator(
+            lambda: (datasets_row(pair, image_path) for pair in rows),
+            features=datasets_features(),
+            cache_dir=cache,
+            fingerprint=secrets.token_hex(8),
+        )
+        dataset.save_to_disk(folder)
+        del dataset
+    return folder
+
+
+def datasets_features():
+    """The `datasets.Features` of `datasets_row`."""
+    from datasets import Features, Image, List, Value
 
     text, number = Value("string"), Value("int32")
     messages = List({"role": text, "content": text})
@@ -192,7 +239,7 @@ def export_datasets(pairs: Iterable[PreferencePair], folder: str | Path, image_p
         for side in ("rejected", "chosen")
         for part in ("start", "end", "text")
     }
-    features = Features(
+    return Features(
         {
             "id": text,
             "revision": number,
@@ -206,23 +253,14 @@ def export_datasets(pairs: Iterable[PreferencePair], folder: str | Path, image_p
             "provenance": text,
         }
     )
-    folder = Path(folder)
-    rows = list(pairs)
-    if not rows:
-        raise InvalidData("There is no pair to export.", "A dataset has at least one row.", "Choose other pairs.")
-    with tempfile.TemporaryDirectory() as cache:
-        dataset = Dataset.from_generator(
-            lambda: (_datasets_row(pair, image_path) for pair in rows),
-            features=features,
-            cache_dir=cache,
-            fingerprint=secrets.token_hex(8),
-        )
-        dataset.save_to_disk(folder)
-        del dataset
-    return folder
 
 
-def _datasets_row(pair: PreferencePair, image_path: Callable[[str], Path]) -> dict:
+def datasets_row(pair: PreferencePair, image_path: Callable[[str], Path]) -> dict:
+    """A pair as a row with its images inside.
+
+    `images`, `prompt`, `chosen` and `rejected` (message lists) are what TRL's preference trainers read. `segments`
+    names each corrected span on both sides in code points of the answers, with the text it covers.
+    """
     turns = [
         message
         for turn in pair.prompt.history
@@ -237,13 +275,14 @@ def _datasets_row(pair: PreferencePair, image_path: Callable[[str], Path]) -> di
         "prompt": [*turns, {"role": "user", "content": pair.prompt.question}],
         "chosen": [{"role": "assistant", "content": pair.chosen}],
         "rejected": [{"role": "assistant", "content": pair.rejected}],
-        "segments": _segment_rows(pair),
+        "segments": segment_rows(pair),
         "outcome": pair.outcome,
         "provenance": dump_row(pair.provenance.to_row()),
     }
 
 
-def _segment_rows(pair: PreferencePair) -> list[dict]:
+def segment_rows(pair: PreferencePair) -> list[dict]:
+    """The corrected spans on both sides, in code points, each with the text that it covers."""
     answer, rows = pair.corrected_answer, []
     for edit, old, new in zip(answer.edits, answer.original_segments, answer.corrected_segments, strict=True):
         rows.append(

@@ -22,6 +22,7 @@ MAX_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 40_000_000
 
 IMAGE_NAME = re.compile(r"[0-9a-f]{64}\.(?:png|jpg|webp)")
+ORIGINAL_NAME = re.compile(r"[0-9a-f]{64}\.original")
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -62,9 +63,25 @@ class ImageShelf:
         self._write(name, cleaned)
         return StoredImage(name, width, height, len(cleaned))
 
+    def keep_original(self, data: bytes) -> str:
+        """Keeps bytes as they came, for an export that has to give them back; returns the name that `original` knows.
+
+        They hold what cleaning takes away, so they are never shown, trained on or published.
+        """
+        name = f"{hashlib.sha256(data).hexdigest()}.original"
+        self._write(name, data)
+        return name
+
     def path(self, name: str) -> Path:
         """The file of a stored image. Raises NotFound for any other name: no path from outside gets through."""
-        path = self.folder / name if isinstance(name, str) and IMAGE_NAME.fullmatch(name) else None
+        return self._find(name, IMAGE_NAME)
+
+    def original(self, name: str) -> Path:
+        """The file of what `keep_original` kept. Raises NotFound for any other name."""
+        return self._find(name, ORIGINAL_NAME)
+
+    def _find(self, name: str, known: re.Pattern) -> Path:
+        path = self.folder / name if isinstance(name, str) and known.fullmatch(name) else None
         if path is None or not path.is_file():
             raise NotFound(
                 f"There is no image named {name!r:.80}.",

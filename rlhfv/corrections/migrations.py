@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rlhfv.corrections.pairs import PreferencePair
 from rlhfv.corrections.search import index_text
+from rlhfv.corrections.statistics import pair_figures
 from rlhfv.errors import InvalidData
 
 BUSY_SECONDS = 60
@@ -72,7 +73,86 @@ def m002_search(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO pair_terms VALUES (?, ?)", (seq, terms))
 
 
-MIGRATIONS = (m001_answers_judgements_pairs, m002_search)
+def m003_shared_work(connection: sqlite3.Connection) -> None:
+    """Tasks that wait for annotators, who has or had which, what reviewers did, and figures for the statistics. A pair
+    that was there before has been its owner's own work, so it counts as accepted.
+    """
+    for statement in (
+        "ALTER TABLE pairs ADD COLUMN state TEXT NOT NULL DEFAULT 'accepted'",
+        "CREATE INDEX pair_states ON pairs (state, deleted, seq)",
+        "ALTER TABLE judgements ADD COLUMN visitor TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE judgements ADD COLUMN withdrawn INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX judgements_of_pairs ON judgements (pair)",
+        "CREATE INDEX judged_answers ON judged (judgement)",
+        """UPDATE judgements SET visitor = coalesce((SELECT answers.visitor FROM judged JOIN answers ON id = answer
+            WHERE judgement = judgements.seq LIMIT 1), '')""",
+        """CREATE TABLE tasks (
+            seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL UNIQUE, created TEXT NOT NULL,
+            document TEXT NOT NULL, answer TEXT REFERENCES answers (id), work TEXT UNIQUE, gold TEXT,
+            lot REAL NOT NULL, due TEXT)""",
+        "CREATE INDEX due_tasks ON tasks (due, seq, lot) WHERE due IS NOT NULL",
+        "CREATE INDEX gold_tasks ON tasks (seq) WHERE gold IS NOT NULL",
+        "CREATE INDEX tasks_of_answers ON tasks (answer)",
+        """CREATE TABLE assignments (
+            task INTEGER NOT NULL REFERENCES tasks (seq), visitor TEXT NOT NULL, place INTEGER NOT NULL,
+            until REAL NOT NULL, judgement INTEGER REFERENCES judgements (seq), PRIMARY KEY (task, visitor))
+            WITHOUT ROWID""",
+        "CREATE UNIQUE INDEX places ON assignments (task, place) WHERE place > 0",
+        "CREATE INDEX assignments_of_visitors ON assignments (visitor, task)",
+        """CREATE TABLE reviews (
+            seq INTEGER PRIMARY KEY, deed TEXT NOT NULL, pair TEXT NOT NULL REFERENCES pairs (id),
+            revision INTEGER NOT NULL, action TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL,
+            reviewer TEXT NOT NULL, name TEXT NOT NULL, comment TEXT NOT NULL, created TEXT NOT NULL, undoes TEXT)""",
+        "CREATE INDEX reviews_of_pairs ON reviews (pair, seq)",
+        "CREATE INDEX deeds ON reviews (deed)",
+        """CREATE TABLE pair_figures (
+            seq INTEGER PRIMARY KEY REFERENCES pairs (seq), corrected INTEGER NOT NULL, words INTEGER NOT NULL,
+            object INTEGER NOT NULL, position INTEGER NOT NULL, number INTEGER NOT NULL, attribute INTEGER NOT NULL,
+            action INTEGER NOT NULL, other INTEGER NOT NULL)""",
+    ):
+        connection.execute(statement)
+    live = connection.execute(
+        "SELECT pairs.seq, document FROM pairs JOIN revisions ON pair = id AND number = revision WHERE NOT deleted"
+    )
+    while rows := live.fetchmany(500):
+        connection.executemany(
+            "INSERT INTO pair_figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(seq, *pair_figures(PreferencePair.from_own_row(json.loads(document)))) for seq, document in rows],
+        )
+
+
+def m004_publishing(connection: sqlite3.Connection) -> None:
+    """What stands in which shard of which repository (revision 0: taken out again), the last commit known of each,
+    what a push now under way would have changed there, who may push, under which name annotators are shown, and what
+    is never published.
+    """
+    for statement in (
+        "ALTER TABLE pairs ADD COLUMN licence TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE pairs ADD COLUMN consent INTEGER NOT NULL DEFAULT 0",
+        """UPDATE pairs SET (licence, consent) = (
+            SELECT coalesce(json_extract(document, '$.provenance.licence'), ''),
+                coalesce(json_extract(document, '$.provenance.consent'), 0)
+            FROM revisions WHERE pair = id AND document IS NOT NULL ORDER BY number DESC LIMIT 1)""",
+        """CREATE TABLE published (
+            repo TEXT NOT NULL, part TEXT NOT NULL, item TEXT NOT NULL, shard INTEGER NOT NULL,
+            revision INTEGER NOT NULL, shown TEXT NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (repo, part, item))
+            WITHOUT ROWID""",
+        "CREATE INDEX published_shards ON published (repo, part, shard)",
+        "CREATE TABLE remotes (repo TEXT PRIMARY KEY, head TEXT NOT NULL, document TEXT NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE attempts (
+            seq INTEGER PRIMARY KEY, repo TEXT NOT NULL, url TEXT NOT NULL, files TEXT NOT NULL,
+            changes TEXT NOT NULL)""",
+        "CREATE TABLE leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE pseudonyms (
+            name TEXT PRIMARY KEY, pseudonym TEXT NOT NULL UNIQUE, named INTEGER NOT NULL) WITHOUT ROWID""",
+        # Nobody's name, and a program's: there is nobody to hide.
+        "INSERT INTO pseudonyms VALUES ('', '', 1), ('oracle', 'oracle', 1)",
+        "CREATE TABLE withheld (item TEXT PRIMARY KEY) WITHOUT ROWID",
+    ):
+        connection.execute(statement)
+
+
+MIGRATIONS = (m001_answers_judgements_pairs, m002_search, m003_shared_work, m004_publishing)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -119,7 +199,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)

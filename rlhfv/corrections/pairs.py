@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,10 @@ from rlhfv.corrections.edits import (
     from_texts,
     require_text,
 )
+from rlhfv.corrections.fields import read_fields, require_strings, require_type
+from rlhfv.corrections.hints import ShownHint
 from rlhfv.corrections.images import IMAGE_NAME
+from rlhfv.corrections.lines import parse_lines, read_lines
 from rlhfv.errors import InvalidCorrection, InvalidData, StudioError
 
 OUTCOMES = ("corrected", "faithful", "preferred", "tie", "both_bad", "skipped")
@@ -26,6 +29,7 @@ FLAGS = ("omission", "not answered")
 
 MAX_QUESTION_CHARS = 20_000
 MAX_NOTE_CHARS = 1_000
+MAX_ORIGIN_CHARS = 500_000
 PAIRS_FILE = "pairs.jsonl"
 IMAGES_FOLDER = "images"
 
@@ -41,7 +45,8 @@ class Judgement:
     """What one annotator decided about one answer (or, for `preferred`, `tie` and `both_bad`, about two).
 
     `answers` are answer ids; for `preferred` the chosen one comes first. `reason` says why an answer was skipped,
-    `active_seconds` how long the person worked on it.
+    `active_seconds` how long the person worked on it. It is published only with `consent`, under `licence`.
+    `hints` are the suspect words that the person was shown meanwhile.
     """
 
     id: str
@@ -52,6 +57,9 @@ class Judgement:
     annotator: str
     created: str
     active_seconds: float
+    licence: str = ""
+    consent: bool = False
+    hints: tuple[ShownHint, ...] = ()
 
     def validate(self) -> None:
         """Raises InvalidCorrection unless it can be stored and understood later."""
@@ -72,7 +80,7 @@ class Judgement:
                 f"It is about {' or '.join(map(str, wanted))}.",
                 "Name the answers that were judged.",
             )
-        for text in (self.reason, self.annotator, self.created):
+        for text in (self.reason, self.annotator, self.created, self.licence):
             require_text(text, "note", MAX_NOTE_CHARS)
         if not 0 <= self.active_seconds < float("inf"):
             raise InvalidCorrection(
@@ -80,13 +88,17 @@ class Judgement:
                 "It is a finite number from 0.",
                 "Send the seconds worked.",
             )
+        for hint in self.hints:
+            hint.validate()
 
     def to_row(self) -> dict:
-        return asdict(self) | {"answers": list(self.answers), "flags": list(self.flags)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_row(cls, row: dict) -> "Judgement":
-        return cls(**row | {"answers": tuple(row["answers"]), "flags": tuple(row["flags"])})
+        """The judgement of a row that `to_row` made; rows from before hints were shown have none."""
+        hints = tuple(ShownHint(**hint) for hint in row.get("hints", ()))
+        return cls(**row | {"answers": tuple(row["answers"]), "flags": tuple(row["flags"]), "hints": hints})
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,8 @@ class Provenance:
     `model`, `sampling`, `row_layout` and `row` are those of the rejected answer, `chosen_model` that of the chosen one
     when a model wrote it too (`preferred`). `edits` is "made" when a person or the oracle made them and "inferred"
     when they come from a diff. `source` says where the image is from, such as "demo:pairs/1234"; empty for an upload.
+    `origin` is what a row of another format held beside the pair, as JSON, so that an export in that format gives the
+    row back; empty for a pair that was made here.
     """
 
     model: ModelIdentity = UNKNOWN_MODEL
@@ -110,6 +124,7 @@ class Provenance:
     source: str = ""
     row: int = 0
     chosen_model: ModelIdentity | None = None
+    origin: str = ""
 
     def to_row(self) -> dict:
         return asdict(self) | {"row_layout": list(self.row_layout)}
@@ -117,18 +132,20 @@ class Provenance:
     @classmethod
     def from_row(cls, row: dict) -> "Provenance":
         """Raises InvalidData for fields of another type; fields it does not know are left out."""
-        _require_type(row, dict, "provenance")
+        require_type(row, dict, "provenance")
         values = {name: row[name] for name in cls.__dataclass_fields__ if row.get(name) is not None}
         for name, value in values.items():
-            _require_type(value, _PROVENANCE_TYPES[name], f"provenance.{name}")
+            require_type(value, _PROVENANCE_TYPES[name], f"provenance.{name}")
         if "row_layout" in values:
-            values["row_layout"] = tuple(_strings(values["row_layout"], "provenance.row_layout"))
+            values["row_layout"] = tuple(require_strings(values["row_layout"], "provenance.row_layout"))
         for name in ("model", "chosen_model"):
             if name in values:
-                values[name] = ModelIdentity(**_fields(values[name], _MODEL_TYPES, f"provenance.{name}", {"adapter"}))
+                values[name] = ModelIdentity(
+                    **read_fields(values[name], _MODEL_TYPES, f"provenance.{name}", {"adapter"})
+                )
         if "sampling" in values:
             values["sampling"] = Sampling(
-                **_fields(values["sampling"], _SAMPLING_TYPES, "provenance.sampling", _SAMPLING_TYPES)
+                **read_fields(values["sampling"], _SAMPLING_TYPES, "provenance.sampling", _SAMPLING_TYPES)
             )
         if values.get("edits", "made") not in ("made", "inferred"):
             raise InvalidData(
@@ -163,6 +180,7 @@ _PROVENANCE_TYPES = {
     "source": str,
     "row": int,
     "chosen_model": dict,
+    "origin": str,
 }
 _MODEL_TYPES = {"name": str, "revision": str, "adapter": (str, type(None))}
 _SAMPLING_TYPES = {"temperature": (float, int), "top_p": (float, int), "max_new_tokens": int, "seed": int}
@@ -223,8 +241,24 @@ class PreferencePair:
             )
         if self.outcome == "corrected":
             self._validate_corrections()
-        for text in _strings_within(self.provenance.to_row()):
+        self._validate_numbers()
+        provenance = self.provenance.to_row()
+        require_text(provenance.pop("origin"), "origin", MAX_ORIGIN_CHARS)
+        for text in _strings_within(provenance):
             require_text(text, "provenance", MAX_NOTE_CHARS)
+
+    def _validate_numbers(self) -> None:
+        sampling = vars(self.provenance.sampling)
+        counts = {"revision": self.revision, "provenance.row": self.provenance.row}
+        numbers = counts | {f"provenance.sampling.{name}": value for name, value in sampling.items()}
+        for name, value in numbers.items():
+            low, high = (0, 2**31 - 1) if name in counts else (-(2**63), 2**63 - 1)
+            if not low <= value <= high:  # false for what is no number (nan) too
+                raise InvalidCorrection(
+                    f"The field '{name}' is {value!r:.80}.",
+                    f"It has to lie between {low} and {high}, or no file could hold it.",
+                    "Correct it, or leave it out.",
+                )
 
     def _validate_corrections(self) -> None:
         corrected = self.corrected_answer
@@ -266,17 +300,17 @@ class PreferencePair:
             InvalidData: a field is missing or of another type.
             InvalidCorrection: the pair or its edits do not hold together.
         """
-        _require_type(row, dict, "row")
-        fields = _fields(row, _PAIR_TYPES, "", _PAIR_TYPES.keys() - {"question", "chosen", "rejected"})
+        require_type(row, dict, "row")
+        fields = read_fields(row, _PAIR_TYPES, "", _PAIR_TYPES.keys() - {"question", "chosen", "rejected"})
         history = []
         for number, turn in enumerate(fields.get("history", ()), 1):
-            _require_type(turn, dict, f"history[{number}]")
-            _fields(turn, {"question": str, "answer": str, "images": list}, f"history[{number}]", {"images"})
-            history.append(turn | {"images": _strings(turn.get("images") or [], f"history[{number}].images")})
+            require_type(turn, dict, f"history[{number}]")
+            read_fields(turn, {"question": str, "answer": str, "images": list}, f"history[{number}]", {"images"})
+            history.append(turn | {"images": require_strings(turn.get("images") or [], f"history[{number}].images")})
         prompt = Prompt.from_dict(
             {
                 "question": fields["question"],
-                "images": _strings(fields.get("images", []), "images"),
+                "images": require_strings(fields.get("images", []), "images"),
                 "history": history,
             }
         )
@@ -365,35 +399,6 @@ def pairs_file(path: str | Path) -> Path:
     return path / PAIRS_FILE if path.is_dir() else path
 
 
-def read_lines(file: Path) -> list[bytes]:
-    try:
-        return file.read_bytes().split(b"\n")
-    except OSError as error:
-        raise InvalidData(
-            f"{file.name} could not be read.",
-            f"{error.strerror}.",
-            "Give a JSONL file, or a folder that holds pairs.jsonl.",
-        ) from error
-
-
-def parse_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, object]]:
-    """Row number and value of each line that is not blank; the value is an InvalidData where the line is no JSON."""
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            yield number, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except (ValueError, RecursionError) as error:
-            yield (
-                number,
-                InvalidData(
-                    f"The line {line[:60].decode('utf-8', 'replace')!r} is not JSON.",
-                    f"Each line holds one JSON object in UTF-8 ({error}).",
-                    "Mend or remove the line.",
-                ),
-            )
-
-
 def _content_id(pair: PreferencePair) -> str:
     row = pair.to_row()
     content = {name: row[name] for name in ("images", "history", "question", "chosen", "rejected", "edits", "outcome")}
@@ -407,37 +412,6 @@ def require_id(value: str, owner: str) -> None:
             "An id has 1 to 128 letters, digits, dots, dashes and underscores, and begins with a letter or digit.",
             "Use such an id, or leave it out.",
         )
-
-
-def _require_type(value: object, expected, name: str) -> None:
-    types = expected if isinstance(expected, tuple) else (expected,)
-    if type(value) not in types:
-        raise InvalidData(
-            f"The field '{name}' is {value!r:.80}.",
-            f"It is of type {' or '.join(kind.__name__ for kind in types)}.",
-            "Mend that field.",
-        )
-
-
-def _fields(row: dict, types: dict, name: str, optional: Iterable[str]) -> dict:
-    """The known fields of a row, with their types checked."""
-    found = {field: row[field] for field in types if field in row}
-    for field in types:
-        if field not in found and field not in optional:
-            raise InvalidData(
-                f"The field '{f'{name}.' if name else ''}{field}' is missing.",
-                f"Of {', '.join(types)} only {', '.join(sorted(optional))} may be left out.",
-                "Add the field.",
-            )
-    for field, value in found.items():
-        _require_type(value, types[field], f"{name}.{field}" if name else field)
-    return found
-
-
-def _strings(values: list, name: str) -> list[str]:
-    for value in values:
-        _require_type(value, str, name)
-    return values
 
 
 def _strings_within(value: object) -> Iterator[str]:

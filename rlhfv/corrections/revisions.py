@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from rlhfv.corrections.database import dump, storable
 from rlhfv.corrections.pairs import PreferencePair
 from rlhfv.corrections.search import index_text
+from rlhfv.corrections.statistics import pair_figures
 from rlhfv.errors import NotFound
 
 
 @dataclass(frozen=True)
 class Revision:
-    """One state in the history of a pair. `action` is "saved", "deleted" or "restored", and "judged" with number 0 for
-    a judgement without a pair. `pair` is None where there is none, as after a deletion.
+    """One state in the history of a pair. `action` is "saved", "merged", "deleted" or "restored", and "judged" with
+    number 0 for a judgement without a pair. `pair` is None where there is none, as after a deletion.
     """
 
     number: int
@@ -31,12 +32,17 @@ def add_revision(
     action: str,
     pair: PreferencePair | None,
     visitor: str | None = None,
+    first: int = 1,
+    state: str | None = None,
+    created: str = "",
 ) -> Revision:
-    """Appends a revision and makes it the head. `visitor` is needed for the first one only."""
+    """Appends a revision and makes it the head. `visitor` is needed for the first one only, whose number is `first`.
+    Without `state` a pair keeps the one it has; a new one is accepted. `created` is now where it is empty.
+    """
     head = connection.execute("SELECT seq, revision, visitor FROM pairs WHERE id = ?", (id,)).fetchone()
-    number = head[1] + 1 if head else 1
+    number = head[1] + 1 if head else first
     visitor = head[2] if head else visitor
-    created = datetime.now(UTC).isoformat(timespec="milliseconds")
+    created = created or datetime.now(UTC).isoformat(timespec="milliseconds")
     if pair is not None:
         pair = replace(pair, id=id, revision=number)
     if head is None:
@@ -47,13 +53,17 @@ def add_revision(
     else:
         seq = head[0]
         connection.execute("UPDATE pairs SET revision = ?, deleted = ? WHERE seq = ?", (number, pair is None, seq))
-        connection.execute("DELETE FROM pair_terms WHERE seq = ?", (seq,))
+        for table in ("pair_terms", "pair_figures"):
+            connection.execute(f"DELETE FROM {table} WHERE seq = ?", (seq,))
     if pair is not None:
+        origin = pair.provenance
         connection.execute(
-            "UPDATE pairs SET annotator = ?, model = ? WHERE seq = ?",
-            (pair.provenance.annotator, str(pair.provenance.model), seq),
+            "UPDATE pairs SET annotator = ?, model = ?, licence = ?, consent = ?, state = coalesce(?, state)"
+            " WHERE seq = ?",
+            (origin.annotator, str(origin.model), origin.licence, origin.consent, state, seq),
         )
         connection.execute("INSERT INTO pair_terms VALUES (?, ?)", (seq, index_text(pair, visitor)))
+        connection.execute("INSERT INTO pair_figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (seq, *pair_figures(pair)))
     connection.execute(
         "INSERT INTO revisions (pair, number, created, annotator, action, document) VALUES (?, ?, ?, ?, ?, ?)",
         (id, number, created, storable(annotator), action, None if pair is None else dump(pair.to_row())),

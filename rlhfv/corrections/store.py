@@ -8,14 +8,16 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rlhfv.corrections.answers import AnswerStore, read_answer
+from rlhfv.corrections.assignments import Assignments, finish_work
 from rlhfv.corrections.conversation import Answer
 from rlhfv.corrections.database import dump, storable
 from rlhfv.corrections.pairs import Judgement, PreferencePair, pair_id
+from rlhfv.corrections.reviews import Person, ReviewStore, save_pair
 from rlhfv.corrections.revisions import (
     Revision,
-    add_revision,
     is_live,
     live_pair,
     no_pair,
@@ -24,6 +26,8 @@ from rlhfv.corrections.revisions import (
     revision_from_row,
 )
 from rlhfv.corrections.search import match_expression
+from rlhfv.corrections.statistics import Statistics, read_statistics
+from rlhfv.corrections.tasks import TaskStore
 from rlhfv.errors import InvalidCorrection, NotFound
 
 CHUNK = 500  # rows a transaction: nobody waits long for the lock
@@ -31,19 +35,35 @@ CHUNK = 500  # rows a transaction: nobody waits long for the lock
 
 @dataclass(frozen=True)
 class Page:
-    """Some of the pairs that were found, newest first, and how many there are in all."""
+    """Some of the pairs that were found, newest first, how many there are in all, and the state of each."""
 
     pairs: tuple[PreferencePair, ...]
     total: int
+    states: tuple[str, ...] = ()
 
 
-class Store(AnswerStore):
-    """The database at `path`, made or brought to the newest schema when it is opened."""
+class Store(AnswerStore, TaskStore, Assignments, ReviewStore):
+    """The database at `path`, made or brought to the newest schema when it is opened.
 
-    def save(self, judgement: Judgement, pair: PreferencePair | None = None) -> Revision:
+    In a `team` what is saved waits for a reviewer; otherwise it counts as accepted at once.
+    """
+
+    def __init__(self, path: Path, team: bool = False):
+        super().__init__(path)
+        self.saved_state = "submitted" if team else "accepted"
+
+    def save(
+        self,
+        judgement: Judgement,
+        pair: PreferencePair | None = None,
+        visitor: str = "",
+        state: str | None = None,
+    ) -> Revision:
         """Keeps a judgement and the pair that follows from it; returns when both are on the disk.
 
-        The pair gets the id that belongs to its answers and annotator, so saving again adds a revision. A judgement
+        The pair gets the id that belongs to its answers and annotator, so saving again adds a revision. An answer of
+        the queue belongs to everybody: there the pair is the `visitor`'s, whatever their name, and their part of the
+        task is done. `state` replaces that of what is saved here; what is made of a gold item is "gold". A judgement
         that finds nothing to prefer takes back the pair that the same person made of the same answers (as a revision).
         The same judgement sent twice is kept once.
 
@@ -59,14 +79,15 @@ class Store(AnswerStore):
                 "everything else without.",
                 "Send the pair that belongs to the judgement.",
             )
-        id = pair_id(judgement.answers, judgement.annotator)
-        if pair is not None:
-            pair = replace(pair, id=id)
-            pair.validate()
         judged = Revision(0, judgement.created, judgement.annotator, "judged", None)
         with self._transaction() as connection:
             answers = [read_answer(connection, answer) for answer in judgement.answers]
+            owner = answers[0].visitor or visitor
+            who = Person(visitor or owner, judgement.annotator)
+            id = pair_id(judgement.answers, judgement.annotator if answers[0].visitor else owner)
             if pair is not None:
+                pair = replace(pair, id=id)
+                pair.validate()
                 _require_stored_texts(pair, answers)
             known = connection.execute(
                 "SELECT document, pair, revision FROM judgements WHERE id = ?", (judgement.id,)
@@ -80,18 +101,23 @@ class Store(AnswerStore):
                     "Give the new judgement an id of its own.",
                 )
             if pair is not None:
-                revision = add_revision(connection, id, judgement.annotator, "saved", pair, answers[0].visitor)
+                state = _gold_state(connection, judgement.answers) or state or self.saved_state
+                revision = save_pair(connection, id, "saved", pair, who, state, owner)
             elif judgement.outcome != "skipped" and is_live(connection, id):
-                revision = add_revision(connection, id, judgement.annotator, "deleted", None)
+                revision = save_pair(connection, id, "deleted", None, who, self.saved_state)
             else:
                 revision = judged
-            _add_judgement(connection, judgement, id if revision.number else None, revision.number or None)
+            made = (id, revision.number) if revision.number else (None, None)
+            seq = _add_judgement(connection, judgement, who.visitor, *made)
+            if len(answers) == 1:
+                finish_work(connection, answers[0].id, storable(who.visitor), seq)
             return revision
 
-    def add_pairs(self, pairs: Iterable[PreferencePair], visitor: str = "") -> int:
+    def add_pairs(self, pairs: Iterable[PreferencePair], visitor: str = "", state: str | None = None) -> int:
         """Keeps pairs that were made elsewhere, under their own ids; returns how many were new or differed.
 
         A pair that is here already, with the same content, stays as it is. The annotator is the one of its provenance.
+        `state` replaces that of what is saved here.
         Raises InvalidCorrection for a pair that does not hold; the pairs before it are kept.
         """
         added, chunk = 0, []
@@ -99,26 +125,27 @@ class Store(AnswerStore):
             pair.validate()
             chunk.append(pair)
             if len(chunk) == CHUNK:
-                added, chunk = added + self._add_chunk(chunk, visitor), []
-        return added + self._add_chunk(chunk, visitor)
+                added, chunk = added + self._add_pairs(chunk, visitor, state), []
+        return added + self._add_pairs(chunk, visitor, state)
 
-    def _add_chunk(self, pairs: list[PreferencePair], visitor: str) -> int:
+    def _add_pairs(self, pairs: list[PreferencePair], visitor: str, state: str | None) -> int:
         added = 0
         with self._transaction() as connection:
             for pair in pairs:
                 known = live_pair(connection, pair.id)
                 if known is None or replace(known, revision=0) != replace(pair, revision=0):
-                    add_revision(connection, pair.id, pair.provenance.annotator, "saved", pair, visitor)
+                    who = Person(visitor, pair.provenance.annotator)
+                    save_pair(connection, pair.id, "saved", pair, who, state or self.saved_state, visitor)
                     added += 1
         return added
 
-    def judgements(self, answer: str | None = None, annotator: str | None = None) -> list[Judgement]:
-        """Newest first; of one answer, of one annotator, or all."""
+    def judgements(self, answer: str | None = None) -> list[Judgement]:
+        """Newest first; of one answer, or all. What was taken back is not among them."""
         rows = self._connection.execute(
             "SELECT document FROM judgements"
-            " WHERE (?1 IS NULL OR seq IN (SELECT judgement FROM judged WHERE answer = ?1))"
-            " AND (?2 IS NULL OR annotator = ?2) ORDER BY seq DESC",
-            (storable(answer), storable(annotator)),
+            " WHERE (?1 IS NULL OR seq IN (SELECT judgement FROM judged WHERE answer = ?1)) AND NOT withdrawn"
+            " ORDER BY seq DESC",
+            (storable(answer),),
         )
         return [Judgement.from_row(json.loads(document)) for (document,) in rows]
 
@@ -139,7 +166,7 @@ class Store(AnswerStore):
             raise no_pair(id)
         return [revision_from_row(row) for row in rows]
 
-    def restore(self, id: str, number: int, annotator: str) -> Revision:
+    def restore(self, id: str, number: int, annotator: str, visitor: str = "") -> Revision:
         """Makes an earlier revision the newest. Raises NotFound unless that revision holds a pair."""
         with self._transaction() as connection:
             pair = read_revision(connection, id, number).pair
@@ -149,14 +176,14 @@ class Store(AnswerStore):
                     "It is the deletion of the pair.",
                     "Choose an earlier revision.",
                 )
-            return add_revision(connection, id, annotator, "restored", pair)
+            return save_pair(connection, id, "restored", pair, Person(visitor, annotator), self.saved_state)
 
-    def delete(self, id: str, annotator: str) -> Revision:
+    def delete(self, id: str, annotator: str, visitor: str = "") -> Revision:
         """Takes a pair out of every list; its history stays. Raises NotFound unless there is such a pair."""
         with self._transaction() as connection:
             if not is_live(connection, id):
                 raise no_pair(id)
-            return add_revision(connection, id, annotator, "deleted", None)
+            return save_pair(connection, id, "deleted", None, Person(visitor, annotator), self.saved_state)
 
     def undo(self, id: str, annotator: str) -> Revision:
         """Goes back to the state before the newest revision, as a new revision; a second undo brings it back.
@@ -165,12 +192,14 @@ class Store(AnswerStore):
         """
         with self._transaction() as connection:
             newest = connection.execute(
-                "SELECT max(number) FROM revisions WHERE pair = ?", (storable(id),)
-            ).fetchone()[0]
-            if newest is None:
+                "SELECT number FROM revisions WHERE pair = ? ORDER BY number DESC LIMIT 2", (storable(id),)
+            ).fetchall()
+            if not newest:
                 raise no_pair(id)
-            before = read_revision(connection, id, newest - 1).pair if newest > 1 else None
-            return add_revision(connection, id, annotator, "restored" if before else "deleted", before)
+            # A pair that came from the Hub begins at the number that it had there.
+            before = read_revision(connection, id, newest[1][0]).pair if len(newest) > 1 else None
+            action = "restored" if before else "deleted"
+            return save_pair(connection, id, action, before, Person("", annotator), self.saved_state)
 
     def find_pairs(
         self,
@@ -180,35 +209,24 @@ class Store(AnswerStore):
         model: str | None = None,
         outcome: str | None = None,
         visitor: str | None = None,
+        state: str | tuple[str, ...] | None = None,
         offset: int = 0,
         limit: int = 50,
     ) -> Page:
         """Pairs whose question or answers have all the words of `text` (the last may be the beginning of a word) and
-        that pass all filters; newest first. `model` is `str(ModelIdentity)`.
+        that pass all filters; newest first. `model` is `str(ModelIdentity)`, `state` one state or several.
         """
-        where, values = _where(text, kind=kind, annotator=annotator, model=model, outcome=outcome, visitor=visitor)
+        filters = {"kind": kind, "annotator": annotator, "model": model, "outcome": outcome, "visitor": visitor}
+        where, values = _where(text, state, filters)
         with self._transaction("BEGIN") as connection:  # total and page out of one state
             total = connection.execute(f"SELECT count(*) FROM {where}", values).fetchone()[0]
-            found = f"SELECT rowid AS found FROM {where} ORDER BY rowid DESC LIMIT ? OFFSET ?"
+            found = f"SELECT {_row_of(where)} AS found FROM {where} ORDER BY found DESC LIMIT ? OFFSET ?"
             rows = connection.execute(
-                f"SELECT document FROM ({found}) CROSS JOIN pairs ON pairs.seq = found"
+                f"SELECT document, state FROM ({found}) CROSS JOIN pairs ON pairs.seq = found"
                 " CROSS JOIN revisions ON pair = id AND number = revision",
                 (*values, max(limit, 0), max(offset, 0)),
             ).fetchall()
-        return Page(tuple(pair_from_document(document) for (document,) in rows), total)
-
-    def count_pairs(
-        self,
-        text: str = "",
-        kind: str | None = None,
-        annotator: str | None = None,
-        model: str | None = None,
-        outcome: str | None = None,
-        visitor: str | None = None,
-    ) -> int:
-        """How many pairs `find_pairs` would find."""
-        where, values = _where(text, kind=kind, annotator=annotator, model=model, outcome=outcome, visitor=visitor)
-        return self._connection.execute(f"SELECT count(*) FROM {where}", values).fetchone()[0]
+        return Page(tuple(pair_from_document(row[0]) for row in rows), total, tuple(row[1] for row in rows))
 
     def filter_choices(self) -> dict[str, list[str]]:
         """The annotators and models that `find_pairs` can be asked for."""
@@ -222,19 +240,14 @@ class Store(AnswerStore):
             for name in ("annotator", "model")
         }
 
-    def all_pairs(self, ids: Iterable[str] | None = None, visitor: str | None = None) -> Iterator[PreferencePair]:
-        """Every pair (of one visitor), oldest first, or those with the given ids in their order.
-
-        Raises NotFound for an unknown id.
-        """
-        if ids is not None:
-            yield from map(self.pair, ids)
-            return
+    def all_pairs(self, visitor: str | None = None, state: str | None = None) -> Iterator[PreferencePair]:
+        """Every pair (of one visitor, in one state), oldest first."""
         seq = 0
         while rows := self._connection.execute(
             "SELECT pairs.seq, document FROM pairs JOIN revisions ON pair = id AND number = revision"
-            " WHERE deleted = 0 AND pairs.seq > ?1 AND (?2 IS NULL OR visitor = ?2) ORDER BY pairs.seq LIMIT ?3",
-            (seq, storable(visitor), CHUNK),
+            " WHERE deleted = 0 AND pairs.seq > ?1 AND (?2 IS NULL OR visitor = ?2) AND (?3 IS NULL OR state = ?3)"
+            " ORDER BY pairs.seq LIMIT ?4",
+            (seq, storable(visitor), storable(state), CHUNK),
         ).fetchall():
             yield from (pair_from_document(document) for _, document in rows)
             seq = rows[-1][0]
@@ -248,6 +261,14 @@ class Store(AnswerStore):
         ).fetchall()
         return next((pair for (id,) in rows if (pair := live_pair(self._connection, id)) is not None), None)
 
+    def pair_made_of(self, answer_id: str, visitor: str) -> PreferencePair | None:
+        """The pair that the visitor made of an answer of the queue, or None."""
+        return live_pair(self._connection, pair_id((answer_id,), visitor))
+
+    def statistics(self, visitor: str | None = None) -> Statistics:
+        """Over everybody's work, or one visitor's."""
+        return read_statistics(self._connection, storable(visitor))
+
     def has_pair(self, id: str) -> bool:
         """Whether the id was given to a pair, deleted or not."""
         return self._connection.execute("SELECT 1 FROM pairs WHERE id = ?", (storable(id),)).fetchone() is not None
@@ -260,9 +281,31 @@ class Store(AnswerStore):
         return row[0]
 
 
-def _where(text: str, **filters: str | None) -> tuple[str, tuple]:
+def _where(
+    text: str, state: str | tuple[str, ...] | None, filters: dict[str, str | None]
+) -> tuple[str, tuple[str, ...]]:
     match = match_expression(text, {name: value for name, value in filters.items() if value is not None})
-    return ("pair_search WHERE pair_search MATCH ?", (match,)) if match else ("pairs WHERE deleted = 0", ())
+    states = () if state is None else (state,) if isinstance(state, str) else state
+    # The state changes without a revision, so it is no term of the index.
+    wanted = f"state IN ({', '.join('?' * len(states))})" if states else ""
+    values = tuple(map(storable, states))
+    if match is None:
+        return " AND ".join(["pairs WHERE deleted = 0", *filter(None, [wanted])]), values
+    if not states:
+        return "pair_search WHERE pair_search MATCH ?", (match,)
+    return f"pair_search CROSS JOIN pairs ON seq = pair_search.rowid WHERE pair_search MATCH ? AND {wanted}", (
+        match,
+        *values,
+    )
+
+
+def _row_of(where: str) -> str:
+    return "pair_search.rowid" if where.startswith("pair_search") else "seq"
+
+
+def _gold_state(connection: sqlite3.Connection, answers: tuple[str, ...]) -> str | None:
+    query = "SELECT 1 FROM tasks WHERE answer = ? AND gold IS NOT NULL"
+    return "gold" if any(connection.execute(query, (answer,)).fetchone() for answer in answers) else None
 
 
 def _require_stored_texts(pair: PreferencePair, answers: list[Answer]) -> None:
@@ -276,14 +319,15 @@ def _require_stored_texts(pair: PreferencePair, answers: list[Answer]) -> None:
 
 
 def _add_judgement(
-    connection: sqlite3.Connection, judgement: Judgement, pair: str | None, revision: int | None
-) -> None:
+    connection: sqlite3.Connection, judgement: Judgement, visitor: str, pair: str | None, revision: int | None
+) -> int:
     seq = connection.execute(
-        "INSERT INTO judgements (id, annotator, outcome, created, document, pair, revision)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO judgements (id, annotator, outcome, created, document, visitor, pair, revision)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *(judgement.id, judgement.annotator, judgement.outcome, judgement.created),
-            *(dump(judgement.to_row()), pair, revision),
+            *(dump(judgement.to_row()), storable(visitor), pair, revision),
         ),
     ).lastrowid
     connection.executemany("INSERT INTO judged VALUES (?, ?)", [(answer, seq) for answer in judgement.answers])
+    return seq

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from rlhfv.errors import Forbidden
+from rlhfv.settings import Settings
 
-RIGHTS = frozenset({"chat", "correct", "train", "manage"})
+RIGHTS = frozenset({"chat", "correct", "annotate", "review", "publish", "train", "manage"})
+"""Ask; correct own answers; work on the shared queue; accept, return and adjudicate; push; train; and everything about
+people, settings, deletion and what comes in."""
 LOCAL_VISITOR = "local"
 
 
@@ -34,6 +37,23 @@ class Actor:
                 "Your visit does not have it.",
                 "Ask the owner of this studio, or run your own.",
             )
+
+
+def worker_id(settings: Settings, actor: Actor) -> str:
+    """Whose work on the queue it is: on a machine of one person always that person's, whichever browser it is from."""
+    return LOCAL_VISITOR if settings.single_user and not settings.team else actor.visitor
+
+
+def shown_state(actor: Actor, state: str) -> str:
+    """The state of a pair as the actor may know it: only who manages the studio learns which items are gold."""
+    return "submitted" if state == "gold" and "manage" not in actor.rights else state
+
+
+def asked_states(actor: Actor, state: str | None) -> str | tuple[str, ...] | None:
+    """The states in the store that the actor calls `state`."""
+    if "manage" in actor.rights:
+        return state
+    return {"submitted": ("submitted", "gold"), "gold": "of no pair"}.get(state, state)
 
 
 def local_actor(name: str = "") -> Actor:

@@ -63,6 +63,15 @@ def make_judgement():
 
 
 @pytest.fixture
+def saved(store, make_answer, make_pair, make_judgement):
+    """A store with one answer and one correction of it, in two revisions."""
+    answer = make_answer()
+    store.add_answer(answer)
+    store.save(make_judgement("j1", answer.id), make_pair(answer, "There is a red spoon on the table."))
+    return store, store.save(make_judgement("j2", answer.id), make_pair(answer, "There is a spoon on the table.")).pair
+
+
+@pytest.fixture
 def encode():
     def encode(image=None, format="PNG", **options):
         image = image or Image.linear_gradient("L").resize((64, 48)).convert("RGB")

@@ -7,6 +7,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhfv.corrections.diff import graphemes
 from rlhfv.corrections.edits import (
     KIND_WORDS,
     KINDS,
@@ -151,12 +152,18 @@ def test_edits_from_two_texts_give_the_corrected_one_and_cut_no_grapheme(origina
     assert answer.edits == edits
     answer.validate()
     assert {edge for edit in edits for edge in (edit.start, edit.end)} <= grapheme_boundaries(original)
+    assert {edge for s in answer.corrected_segments for edge in (s.start, s.end)} <= grapheme_boundaries(corrected)
     assert (edits == ()) == (original == corrected)
 
 
 @given(st.text(st.characters(), max_size=30), st.text(st.characters(), max_size=30))
 def test_any_code_point_even_a_lone_surrogate_is_diffed_exactly(original, corrected):
     assert CorrectedAnswer(original, from_texts(original, corrected)).corrected == corrected
+
+
+@given(st.text(st.sampled_from([*"🇩🇪🇫", "a", " ", "\u0301", "\u200d", "\ufe0f", "\u0600", "क", "\u094d", "👩", "🏽"])))
+def test_graphemes_are_those_of_the_unicode_standard(text):
+    assert graphemes(text) == regex.findall(r"\X", text)
 
 
 @given(st.lists(st.sampled_from("a b c the dog red".split()), max_size=40), st.data())
@@ -198,11 +205,11 @@ def test_composed_and_decomposed_letters_are_different_texts():
     assert CorrectedAnswer(original, from_texts(original, corrected)).corrected == corrected
 
 
-@pytest.mark.parametrize("unit", ["word{} ", "猫{}", "the cat ", "{} "])
+@pytest.mark.parametrize("unit", ["word{} ", "猫{}", "the cat ", "{} ", "🇩", "e\u0301", "\u200d"])
 def test_100_000_characters_are_diffed_within_seconds(unit):
-    original = "".join(unit.format(i) for i in range(40_000))[:MAX_ANSWER_CHARS]
+    original = "".join(unit.format(i) for i in range(100_000))[:MAX_ANSWER_CHARS]
     near = original[:30_000] + "changed" + original[30_050:70_000] + original[70_100:]
-    far = "".join(unit.format(i * 7 % 977) for i in range(40_000))[:MAX_ANSWER_CHARS][::-1]
+    far = "".join(unit.format(i * 7 % 977) for i in range(100_000))[:MAX_ANSWER_CHARS][::-1]
     for corrected, most in ((near, 10), (far, 100_000)):
         start = time.perf_counter()
         edits = from_texts(original, corrected)

@@ -119,6 +119,41 @@ def test_what_cannot_be_read_at_all_is_refused(tmp_path, shelf):
         import_pairs(tmp_path / "empty.zip", shelf)
 
 
+def pack(path, images):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            "pairs.jsonl", "\n".join(dump_row(ROW | {"id": id, "images": [f"{id}.png"]}) for id in images)
+        )
+        for id, data in images.items():
+            archive.writestr(f"images/{id}.png", data)
+    return path
+
+
+def test_one_damaged_image_in_a_zip_costs_one_row(tmp_path, shelf, encode):
+    path = pack(tmp_path / "export.zip", {"a": b"A" * 200, "b": encode()})
+    path.write_bytes(path.read_bytes().replace(b"A" * 200, b"A" * 199 + b"B"))
+    report = import_pairs(path, shelf)
+    assert [pair.id for pair in report.pairs] == ["b"]
+    assert report.problems[0].row == 1 and "unpacked" in report.problems[0].what and "CRC" in report.problems[0].why
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda data: data[: len(data) // 2], lambda data: data.replace(b"PK\1\2", b"XX\1\2")]
+)
+def test_a_damaged_zip_is_told_as_one(tmp_path, shelf, encode, spoil):
+    path = pack(tmp_path / "export.zip", {"a": encode()})
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(InvalidData, match=r"export\.zip could not be unpacked"):
+        import_pairs(path, shelf)
+
+
+def test_an_image_name_that_no_disk_takes_costs_one_row(tmp_path, shelf):
+    rows = [ROW | {"id": "a", "images": ["x" * 5000 + ".png"]}, ROW | {"id": "b", "images": ["\udcff.png"]}, ROW]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    report = import_pairs(tmp_path, shelf)
+    assert len(report.pairs) == 1 and [problem.row for problem in report.problems] == [1, 2]
+
+
 def test_a_zip_bomb_is_refused(tmp_path, shelf, monkeypatch):
     monkeypatch.setattr("rlhfv.corrections.exchange.MAX_JSONL_BYTES", 1000)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:

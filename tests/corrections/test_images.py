@@ -325,3 +325,17 @@ def test_failed_write_leaves_nothing(encode, shelf, monkeypatch):
     with pytest.raises(OSError):
         shelf.intake(encode(photo()))
     assert list(shelf.folder.iterdir()) == []
+
+
+def test_an_original_is_kept_beside_the_pictures_and_never_shown(encode, shelf):
+    tags = Image.Exif()
+    tags[0x010E] = SECRET.decode()
+    data = encode(photo(), "JPEG", exif=tags)
+    name, original = shelf.intake(data).name, shelf.keep_original(data)
+    assert shelf.keep_original(data) == original
+    assert shelf.original(original).read_bytes() == data and SECRET not in shelf.path(name).read_bytes()
+    for wrong in (original, name):
+        with pytest.raises(NotFound):
+            (shelf.path if wrong == original else shelf.original)(wrong)
+    with pytest.raises(NotFound):
+        shelf.original("../" + original)

@@ -42,7 +42,7 @@ PROVENANCE = {
     "created": "2025",
     "annotator": "ann",
     "app_version": "0.1.0",
-    "licence": "",
+    "licence": "cc-by-4.0",
     "consent": True,
     "edits": "made",
     "source": "",
@@ -120,6 +120,23 @@ def test_each_step_leads_from_the_oldest_schema_and_keeps_everything(tmp_path, m
     assert store.find_pairs("pink").total == 1
     assert store.draft("v1", "answer-1") == {}
     assert sqlite3.connect(path).execute("SELECT * FROM revisions").fetchall()[: len(before)] == before
+
+
+def test_what_was_there_before_the_reviews_counts_as_accepted_and_in_the_statistics(tmp_path):
+    write_oldest(tmp_path / "old.db")
+    store = Store(tmp_path / "old.db", team=True)
+    assert store.pair_states(["pair-1", "pair-2"]) == ["accepted", "accepted"]
+    assert store.find_pairs(state="accepted").states == ("accepted",)
+    found = store.statistics("v1")
+    assert (found.total.answers, found.total.corrections, found.total.judged) == (1, 1, 1)
+    assert found.total.words_per_answer == 3 and found.total.seconds_per_answer == 2
+
+
+def test_licence_and_consent_are_read_out_of_the_pairs_that_are_there(tmp_path):
+    write_oldest(tmp_path / "old.db")
+    Store(tmp_path / "old.db")
+    terms = sqlite3.connect(tmp_path / "old.db").execute("SELECT id, licence, consent FROM pairs ORDER BY id")
+    assert terms.fetchall() == [("pair-1", "cc-by-4.0", 1), ("pair-2", "cc-by-4.0", 1)]
 
 
 def test_an_old_and_a_new_database_end_with_the_same_schema(tmp_path):

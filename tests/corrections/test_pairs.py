@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rlhfv.corrections.conversation import ModelIdentity, Prompt, Sampling, Turn
 from rlhfv.corrections.edits import Edit, from_texts
-from rlhfv.corrections.pairs import PreferencePair, Provenance, dump_row, load_pairs, pair_id
+from rlhfv.corrections.pairs import MAX_ORIGIN_CHARS, PreferencePair, Provenance, dump_row, load_pairs, pair_id
 from rlhfv.errors import InvalidCorrection, InvalidData, StudioError
 
 IMAGE = "a" * 64 + ".png"
@@ -31,7 +31,7 @@ def pairs(draw):
         outcome,
         Provenance(
             ModelIdentity(draw(TEXT), "r", draw(st.none() | TEXT)),
-            Sampling(0.7, 0.9, 64, draw(st.integers(0, 2**63))),
+            Sampling(0.7, 0.9, 64, draw(st.integers(0, 2**63 - 1))),
             ("baseline", "mine@1"),
             "2025-01-01",
             annotator=draw(TEXT),
@@ -105,6 +105,12 @@ def test_a_bare_row_gets_inferred_edits_and_a_stable_id():
         (ROW | {"history": [{"question": "x", "answer": "y", "images": [3]}]}, "history[1].images"),
         (ROW | {"revision": "1"}, "revision"),
         (ROW | {"revision": True}, "revision"),
+        (ROW | {"revision": -1}, "revision"),
+        (ROW | {"revision": 2**31}, "revision"),
+        (ROW | {"provenance": {"row": -1}}, "provenance.row"),
+        (ROW | {"provenance": {"sampling": {"temperature": float("nan")}}}, "nan"),
+        (ROW | {"provenance": {"sampling": {"top_p": float("inf")}}}, "inf"),
+        (ROW | {"provenance": {"sampling": {"seed": 10**40}}}, "seed"),
         (ROW | {"provenance": {"consent": "yes"}}, "consent"),
         (ROW | {"provenance": {"model": {"name": "x"}}}, "revision"),
         (ROW | {"provenance": {"sampling": {"seed": "7"}}}, "seed"),
@@ -138,7 +144,8 @@ def test_any_json_in_any_field_is_taken_or_refused_with_a_reason(field, value):
         pair = PreferencePair.from_row(row)
     except StudioError:
         return
-    assert PreferencePair.from_row(json.loads(dump_row(pair.to_row()))).to_row() is not None
+    line = dump_row(pair.to_row())
+    assert PreferencePair.from_row(json.loads(line, parse_constant=lambda _: pytest.fail(f"no JSON: {line}"))) == pair
 
 
 def test_pair_id_names_answers_and_annotator():
@@ -193,3 +200,15 @@ def test_load_pairs_names_the_row(tmp_path):
         load_pairs(file)
     with pytest.raises(InvalidData, match="could not be read"):
         load_pairs(tmp_path / "nothing.jsonl")
+
+
+def test_the_origin_has_room_and_older_rows_have_none():
+    long = "é" * MAX_ORIGIN_CHARS
+    pair = PreferencePair.from_row(ROW | {"provenance": {"origin": long}})
+    assert PreferencePair.from_row(pair.to_row()) == pair == PreferencePair.from_own_row(pair.to_row())
+    with pytest.raises(InvalidCorrection, match="The origin has 500,001 characters"):
+        PreferencePair.from_row(ROW | {"provenance": {"origin": long + "x"}})
+    older = pair.to_row()
+    del older["provenance"]["origin"]
+    assert PreferencePair.from_own_row(older).provenance.origin == ""
+    assert PreferencePair.from_row(older).provenance.origin == ""

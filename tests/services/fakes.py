@@ -4,6 +4,7 @@ import time
 from types import SimpleNamespace
 
 from rlhfv.corrections.conversation import ModelIdentity
+from rlhfv.models.engine import Reading
 from rlhfv.models.local import Generated
 
 IDENTITY = ModelIdentity("scripted", "0" * 40)
@@ -13,15 +14,18 @@ class ScriptedModel:
     """Answers each row with what it was asked and by whom, word by word."""
 
     identity = IDENTITY
+    takes_several_images = True
 
     def __init__(self, delay: float = 0.0):
-        self.delay, self.calls, self.active, self.most_active = delay, [], 0, 0
+        self.delay, self.calls, self.samplings, self.active, self.most_active = delay, [], [], 0, 0
+        self.reads = []
 
     def adapters(self):
         return {}
 
     def answer_both(self, rows, sampling, image_path, stop):
         self.calls.append(rows)
+        self.samplings.append(sampling)
         texts = [f"{row.voice or 'baseline'} says: {row.prompt.question} #{len(row.prompt.history)}" for row in rows]
         words = [text.split(" ") for text in texts]
         shown, finished = 0, True
@@ -37,8 +41,21 @@ class ScriptedModel:
             for number, each in enumerate(words)
         )
 
-    def answer_many(self, prompts, voice, sampling, image_path, batch_size):
+    def answer_many(self, prompts, voice, sampling, image_path, batch_size, stop=None):
         return [f"{voice or 'baseline'} says: {prompt.question}" for prompt in prompts]
+
+    def read(self, prompt, answer, readers, image_path):
+        """Every reader is sure of every word but "says:", which nobody expected and an adapter least."""
+        self.reads.append(tuple(readers))
+        offsets, start = [], 0
+        for word in answer.split(" "):
+            offsets.append((max(0, start - 1), start + len(word)))
+            start += len(word) + 1
+        doubtful = [answer[start:end].strip() == "says:" for start, end in offsets]
+        log_probs = [
+            tuple(-0.01 if not doubt else -15.0 if reader.voice else -3.0 for doubt in doubtful) for reader in readers
+        ]
+        return Reading(tuple(offsets), tuple(log_probs))
 
     def unload(self):
         pass
@@ -56,5 +73,6 @@ def scripted_entry(**fields):
         "examples": (),
         "adapters": (),
         "is_local": False,
+        "one_picture": False,
     }
     return SimpleNamespace(**{**values, **fields})

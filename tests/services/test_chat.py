@@ -1,8 +1,10 @@
+import io
 import itertools
 import threading
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from rlhfv.corrections.conversation import Sampling
 from rlhfv.errors import Forbidden, InvalidData, NotFound
@@ -98,17 +100,11 @@ def test_regenerate_replaces_the_last_turn_and_keeps_its_picture(chatting, ada):
 
 def test_a_new_picture_joins_with_the_next_question(chatting, ada, picture):
     ask(chatting, ada, "One?")
-    import io
-
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.new("RGB", (20, 20), "red").save(buffer, "PNG")
-    other = chatting.chat.add_image(ada, buffer.getvalue())
-    state = chatting.chat.set_images(ada, (other.name,))
-    assert len(state.turns) == 1 and state.pending_images == (other.name,)
+    other = another_picture(chatting, ada)
+    state = chatting.chat.set_images(ada, (other,))
+    assert len(state.turns) == 1 and state.pending_images == (other,)
     state = ask(chatting, ada, "And this?")
-    assert state.turns[1].images == (other.name,) and len(state.images) == 2
+    assert state.turns[1].images == (other,) and len(state.images) == 2
 
 
 def test_swap_exchanges_columns_with_their_answers(chatting, ada):
@@ -140,6 +136,48 @@ def _two_voices(rows, sampling, image_path, stop):
 
     yield ("l", "r")
     return (Generated("left", True, 1, ("baseline", "x"), 0), Generated("right", True, 1, ("baseline", "x"), 1))
+
+
+def another_picture(services, actor) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 20), "red").save(buffer, "PNG")
+    return services.chat.add_image(actor, buffer.getvalue()).name
+
+
+def test_what_is_chosen_while_the_models_answer_stays(chatting, ada):
+    stream = chatting.chat.ask(ada, "A long story please", threading.Event())
+    next(stream), next(stream)
+    name = another_picture(chatting, ada)
+    chatting.chat.set_images(ada, (name,))
+    chatting.chat.choose(ada, "", "", Sampling(temperature=0.5))
+    with pytest.raises(InvalidData, match="still answering"):
+        chatting.chat.swap(ada)
+    *_, last = stream
+    assert last == chatting.chat.open(ada)
+    assert last.pending_images == (name,) and last.sampling.temperature == 0.5 and len(last.turns) == 1
+    chatting.chat.swap(ada)
+
+
+def test_a_turn_does_not_end_in_a_conversation_that_was_begun_meanwhile(chatting, ada):
+    stream = chatting.chat.ask(ada, "A long story please", threading.Event())
+    next(stream), next(stream)
+    fresh = chatting.chat.new_conversation(ada)
+    *_, last = stream
+    assert last == fresh == chatting.chat.open(ada)
+    assert len(chatting.store.uncorrected(ada.visitor)) == 2, "the answers wait to be judged all the same"
+
+
+def test_a_model_of_one_picture_says_so_before_anything_changes(chatting, ada):
+    chatting.host._model.takes_several_images = False
+    before = ask(chatting, ada, "One?")
+    assert chatting.chat.set_images(ada, before.images).pending_images == (), "it is in the conversation already"
+    chatting.chat.set_images(ada, (another_picture(chatting, ada),))
+    with pytest.raises(InvalidData, match="one picture a conversation"):
+        ask(chatting, ada, "And this?")
+    assert chatting.chat.open(ada).turns == before.turns
+    assert not chatting.chat.studio(ada).several_pictures
+    chatting.chat.new_conversation(ada, keep_image=True)
+    assert len(ask(chatting, ada, "And this?").turns) == 1
 
 
 def test_unknown_voices_and_wild_sampling_are_refused(chatting, ada):

@@ -1,0 +1,174 @@
+import json
+import threading
+from dataclasses import replace
+
+import pytest
+
+from rlhfv.corrections.edits import Edit
+from rlhfv.errors import Forbidden, InvalidData, NotFound
+from rlhfv.run_folder import RunFolder
+from rlhfv.services.actor import local_actor
+from rlhfv.services.terms import Terms
+
+ME = local_actor("Ada")
+SECRET = "Is Zebulon at home?"
+
+
+def ask(services, picture: bytes, question: str, who=ME):
+    """Asks in a new conversation about a picture; the stored answer of the left column."""
+    services.chat.new_conversation(who)
+    name = services.chat.add_image(who, picture).name
+    services.chat.set_images(who, (name,))
+    return ask_on(services, question, who), name
+
+
+def ask_on(services, question: str, who=ME):
+    *_, state = services.chat.ask(who, question, threading.Event())
+    return services.store.answer(state.turns[-1].left.answer_id)
+
+
+def correct(services, answer, replacement: str, who=ME) -> str:
+    services.corrections.set_terms(who, Terms(consent=True))
+    start = answer.text.index("says")
+    return services.corrections.save(
+        who, answer.id, answer.text, [Edit(start, start + 4, replacement, "other")]
+    ).pair_id
+
+
+def bytes_of(folder) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def frozen(services, pair_ids, name="run-1") -> RunFolder:
+    """A finished run that learnt from the pairs."""
+    rows = [services.store.pair(id).to_row() for id in pair_ids]
+    folder = RunFolder(services.settings.data_dir / "runs" / name)
+    config = {"kind": "training", "title": "a run", "base": {"name": "scripted", "revision": "0"}, "training": {}}
+    folder.create(config, rows, services.corrections.shelf.path)
+    folder.adapter.mkdir()
+    return folder
+
+
+@pytest.fixture
+def other_picture():
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 24), "orange").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_no_byte_of_text_or_picture_stays(services, picture, other_picture):
+    answer, name = ask(services, picture, SECRET)
+    pair = correct(services, answer, "whispers")
+    services.corrections.delete(ME, pair)
+    services.corrections.undelete(ME, pair)
+    services.corrections.save_draft(ME, answer.id, [Edit(0, 0, "Hark, ", "other")])
+    later = ask_on(services, "And who else is there?")
+    assert later.prompt.history[0].question == SECRET
+    kept_answer, kept_name = ask(services, other_picture, "What is it?")
+    kept = correct(services, kept_answer, "shouts")
+    data = services.settings.data_dir
+    folder = frozen(services, [pair, kept])
+    image_bytes = services.corrections.shelf.path(name).read_bytes()
+    before = bytes_of(data)
+    assert b"Zebulon" in before and image_bytes in before
+
+    erased = services.erasing.erase(ME, [pair])
+
+    after = bytes_of(data)
+    for trace in (b"Zebulon", b"zebulon", b"whispers", b"Hark", name.encode(), image_bytes):
+        assert trace not in after, trace
+    assert erased.found.pairs == (pair,)
+    assert {answer.id, later.id} < {*erased.found.answers}
+    assert erased.found.images == (name,) and erased.found.shared == ()
+    assert erased.runs == (folder.id,)
+    assert any(folder.id in sentence for sentence in erased.unreached), "an adapter cannot forget"
+    with pytest.raises(NotFound):
+        services.store.history(pair)
+    assert services.corrections.pair(ME, kept).chosen.endswith("shouts: What is it? #0")
+    assert services.corrections.find(ME, text="shouts").total == 1
+    assert [row["id"] for row in folder.read_rows()] == [kept]
+    assert [path.name for path in folder.images.iterdir()] == [kept_name]
+    assert services.chat.open(ME).turns, "another conversation stays"
+
+
+def test_a_picture_that_others_need_stays_and_is_named(services, picture):
+    first, name = ask(services, picture, SECRET)
+    second, same = ask(services, picture, "What is it?")
+    assert name == same
+    pair = correct(services, first, "whispers")
+    erased = services.erasing.erase(ME, [pair])
+    assert erased.found.shared == (name,)
+    assert services.corrections.shelf.path(name).exists()
+    assert services.store.answer(second.id) == second
+    assert b"Zebulon" not in bytes_of(services.settings.data_dir)
+
+
+def test_by_picture_everything_about_it_goes(services, picture, other_picture):
+    _, name = ask(services, picture, SECRET)
+    ask(services, picture, "What is it?")
+    other, _ = ask(services, other_picture, "What is it?")
+    erased = services.erasing.erase(ME, images=[name])
+    assert len(erased.found.answers) == 4, "two questions, two columns"
+    assert services.store.answer(other.id) == other
+    assert name.encode() not in bytes_of(services.settings.data_dir)
+
+
+def test_the_picture_as_it_was_imported_goes_too(services, tmp_path):
+    import io
+
+    from PIL import Image
+
+    photo = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x010E] = "Zebulon's garden"
+    Image.new("RGB", (40, 24), "orange").save(photo, "JPEG", exif=exif)
+    folder = tmp_path / "came"
+    folder.mkdir()
+    (folder / "photo.jpg").write_bytes(photo.getvalue())
+    text = json.dumps({"question": SECRET, "chosen": "No.", "rejected": "Yes."})
+    row = {"ds_name": "x", "image": "photo.jpg", "text": text, "origin_dataset": "x", "origin_split": "{}", "idx": 1}
+    (folder / "rows.jsonl").write_text(json.dumps({**row, "image_path": "photo.jpg"}) + "\n")
+    services.corrections.import_from(ME, folder / "rows.jsonl")
+    data = services.settings.data_dir
+    [pair] = services.corrections.mine(ME)
+    assert list(data.rglob("*.original"))
+    services.erasing.erase(ME, [pair.id])
+    assert not list(data.rglob("*.original"))
+    left = b"".join(p.read_bytes() for p in data.rglob("*") if p.is_file() and not p.is_relative_to(folder))
+    assert b"Zebulon" not in left
+
+
+def test_history_stays_append_only_for_everybody_else(services, picture):
+    answer, _ = ask(services, picture, SECRET)
+    pair = correct(services, answer, "whispers")
+    other, _ = ask(services, picture, "What is it?")
+    kept = correct(services, other, "shouts")
+    services.erasing.erase(ME, [pair])
+    import sqlite3
+
+    with pytest.raises(sqlite3.DatabaseError, match="append-only"):
+        services.store._connection.execute("DELETE FROM revisions WHERE pair = ?", (kept,))
+
+
+def test_what_is_found_is_told_before(services, picture):
+    answer, name = ask(services, picture, SECRET)
+    pair = correct(services, answer, "whispers")
+    found = services.erasing.find(ME, [pair])
+    assert found.pairs == (pair,) and found.images == (name,)
+    assert services.store.pair(pair), "looking erases nothing"
+
+
+def test_refusals(services, picture, ada):
+    answer, _ = ask(services, picture, SECRET)
+    pair = correct(services, answer, "whispers")
+    with pytest.raises(Forbidden):
+        services.erasing.erase(replace(ada, rights=ada.rights - {"manage"}), [pair])
+    with pytest.raises(InvalidData, match="Nothing"):
+        services.erasing.erase(ME)
+    with pytest.raises(NotFound):
+        services.erasing.erase(ME, ["no-such-pair"])
+    assert json.loads(json.dumps(services.store.pair(pair).to_row()))
