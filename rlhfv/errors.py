@@ -30,6 +30,10 @@ class InvalidData(StudioError):
     """A file of pairs, a configuration or a request that does not hold what it should."""
 
 
+class StoreUnavailable(StudioError):
+    """The database of the data folder cannot be opened, read or written."""
+
+
 class ModelUnavailable(StudioError):
     """A model or an adapter that cannot be loaded or does not fit."""
 

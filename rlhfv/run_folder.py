@@ -8,7 +8,7 @@
     events.jsonl    what happened, appended by the process that does the work
     log.txt         its output as it came; it may name places of the machine and stays here when a run is given away
     checkpoints/    checkpoint-<step>/, newest last
-    adapter/        what a training run made
+    adapter/        what a training run made; after full tuning model/, a whole model
     results.json    what an evaluation found, or a training run's last figures
     answers.jsonl   the answers of an evaluation
     stop            while it is there, the worker is asked to keep a checkpoint and end
@@ -50,6 +50,7 @@ class RunFolder:
         self.events_file = self.path / "events.jsonl"
         self.log_file = self.path / "log.txt"
         self.adapter = self.path / "adapter"
+        self.model = self.path / "model"
         self.checkpoints = self.path / "checkpoints"
         self.stop_file = self.path / "stop"
         self.results_file = self.path / "results.json"
@@ -125,12 +126,12 @@ class RunFolder:
         """The frozen rows, verified as `create` verifies them."""
         rows = []
         try:
-            with open(self.pairs_file, encoding="utf-8") as file:
+            with open(self.pairs_file, "rb") as file:
                 for number, line in enumerate(file, start=1):
                     if line.strip():
                         try:
-                            rows.append(json.loads(line))
-                        except json.JSONDecodeError as error:
+                            rows.append(json.loads(line.decode("utf-8")))
+                        except ValueError as error:
                             raise self._damaged(f"pairs.jsonl, line {number}", str(error)) from error
         except FileNotFoundError:
             return []

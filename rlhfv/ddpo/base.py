@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from accelerate import PartialState
@@ -31,10 +32,12 @@ BASE_PATH_VARIABLE = "RLHFV_BASE_PATH"
 
 @dataclass
 class Base:
-    """A loaded base. `name` and `revision` are its identity; `bfloat16` says that the run computes in it."""
+    """A loaded base. `folder` holds its files, `name` and `revision` are its identity; `bfloat16` says that the run
+    computes in it."""
 
     model: PreTrainedModel
     processor: ProcessorMixin
+    folder: Path
     name: str
     revision: str
     bfloat16: bool
@@ -90,7 +93,8 @@ def load_base(entry: Entry, config: TrainingConfig, expected: dict | None = None
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0
-    return Base(model.requires_grad_(False), local.processor, identity.name, identity.revision, bfloat16)
+    model.requires_grad_(False)
+    return Base(model, local.processor, local.folder, identity.name, identity.revision, bfloat16)
 
 
 def computes_in_bfloat16(entry: Entry, config: TrainingConfig) -> bool:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from rlhfv.corrections.conversation import Prompt
@@ -18,8 +17,16 @@ from rlhfv.corrections.pairs import PreferencePair
 from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.ddpo.scoring import Sites
 from rlhfv.ddpo.weights import weigh_diff, weigh_edits
-from rlhfv.errors import GenerationFailed, InvalidData, InvalidImage
-from rlhfv.models.prompts import chat_messages, control_tokens, encode_prompt, plain_text, render_prompt
+from rlhfv.errors import GenerationFailed, InvalidData, InvalidImage, StudioError
+from rlhfv.models.prompts import (
+    control_tokens,
+    encode_answer,
+    encode_prompt,
+    measure_image,
+    plain_text,
+    render_prompt,
+    tokenize,
+)
 
 
 class Unusable(Exception):
@@ -90,6 +97,8 @@ class PairEncoder:
         if chosen == rejected:
             raise Unusable("chosen and rejected answer are identical once they are tokens")
         weights = self._weigh(pair, prompt, chosen, rejected, chosen_offsets, rejected_offsets)
+        if not any(weights[0]) and not any(weights[1]):
+            raise Unusable("none of its tokens has a weight under these settings, so it would teach nothing")
         encoded = EncodedPair(pair.id, pair.prompt, prompt, token_types, chosen, rejected, *weights)
         if encoded.length > self.config.max_length:
             raise Unusable(f"{encoded.length} tokens, over the length limit of {self.config.max_length}")
@@ -98,13 +107,19 @@ class PairEncoder:
     def _encode_prompt(self, prompt: Prompt) -> tuple[list[int], dict[str, list[int]]]:
         if prompt not in self._prompts:
             for name in prompt.all_images:
-                if not self.image_path(name).is_file():
+                if not self._has_image(name):
                     raise Unusable(f"the image {name} is missing")
             try:
                 self._prompts[prompt] = (self._measure if self.measure_only else self._expand)(prompt)
             except (InvalidImage, GenerationFailed) as error:
                 raise Unusable(f"{error.what} {error.why}") from error
         return self._prompts[prompt]
+
+    def _has_image(self, name: str) -> bool:
+        try:
+            return self.image_path(name).is_file()
+        except StudioError:  # a shelf of images has no path for what it does not hold
+            return False
 
     def _expand(self, prompt: Prompt) -> tuple[list[int], dict[str, list[int]]]:
         tensors = encode_prompt(self.processor, prompt, self.image_path)
@@ -115,62 +130,17 @@ class PairEncoder:
         return ids[0].tolist(), types
 
     def _measure(self, prompt: Prompt) -> tuple[list[int], dict]:
-        sizes = []
-        for name in prompt.all_images:
-            with Image.open(self.image_path(name)) as image:
-                sizes.append(image.size)
-        plain = len(self._tokens(render_prompt(self.processor, prompt))["input_ids"])
-        if tuple(sizes) not in self._image_tokens:
-            self._image_tokens[tuple(sizes)] = len(self._expand(prompt)[0]) - plain
-        return [0] * (plain + self._image_tokens[tuple(sizes)]), {}
-
-    def _tokens(self, text: str):
-        # A template that writes the start token itself must not get a second one.
-        start = self.tokenizer.bos_token
-        return self.tokenizer(
-            text,
-            add_special_tokens=not (start and text.startswith(start)),
-            return_offsets_mapping=self.tokenizer.is_fast,
-        )
+        sizes = tuple(measure_image(self.image_path(name)) for name in prompt.all_images)
+        plain = len(tokenize(self.processor, render_prompt(self.processor, prompt))["input_ids"])
+        if sizes not in self._image_tokens:
+            self._image_tokens[sizes] = len(self._expand(prompt)[0]) - plain
+        # As many ids, none of which an answer holds: a diff of ids sees a prompt that both sides share.
+        return list(range(-(plain + self._image_tokens[sizes]), 0)), {}
 
     def _encode_answer(self, prompt: Prompt, answer: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids after the prompt up to the end token, and each one's code-point range in the answer."""
         if plain_text(answer, control_tokens(self.processor)) != answer:
             raise Unusable("an answer contains the text of one of the model's control tokens")
-        messages = chat_messages(self.processor, prompt)
-        before = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
-        whole = self.processor.apply_chat_template(messages, tokenize=False)
-        tail = whole[len(before) :] if whole.startswith(before) else answer
-        bare = answer.strip()  # what a template that strips leaves of it
-        if answer not in tail and bare not in tail:
-            tail = answer
-        at = tail.find(answer) if answer in tail else tail.find(bare) - answer.find(bare)
-        known = self._tokens(before)["input_ids"]
-        tokens, start = self._tokens(before + tail), len(before) + at
-        if tokens["input_ids"][: len(known)] == known:
-            ids, ranges = tokens["input_ids"][len(known) :], tokens.get("offset_mapping", [])[len(known) :]
-        else:
-            # Template and answer would melt into one token, which the model that answered never saw.
-            tokens = self.tokenizer(tail, add_special_tokens=False, return_offsets_mapping=self.tokenizer.is_fast)
-            ids, ranges, start = tokens["input_ids"], tokens.get("offset_mapping", []), at
-        if not ranges:
-            ranges = [(start, start)] * len(ids)
-        return self._close(ids, [(left - start, right - start) for left, right in ranges], answer)
-
-    def _close(self, ids: list[int], ranges: list[tuple[int, int]], answer: str):
-        """Up to the first end token; where the template writes none, the answer's tokens and the model's own end
-        token.
-
-        The end token stands for the empty range at the end of the answer.
-        """
-        length = len(answer)
-        end = next((place for place, token in enumerate(ids) if token in self.end_tokens), None)
-        if end is None:
-            end = next((place for place, (left, right) in enumerate(ranges) if left >= length < right), len(ids))
-            ids = [*ids[:end], self.end_tokens[0]]
-        offsets = [(min(left, length), min(right, length)) for left, right in ranges[:end]]
-        return ids[: end + 1], [*offsets, (length, length)]
+        return encode_answer(self.processor, prompt, answer, self.end_tokens)
 
     def _weigh(self, pair, prompt, chosen, rejected, chosen_offsets, rejected_offsets):
         config = self.config

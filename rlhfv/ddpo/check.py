@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rlhfv.corrections.pairs import PreferencePair
 from rlhfv.ddpo.config import TrainingConfig
+from rlhfv.errors import StudioError
 
 if TYPE_CHECKING:
     from rlhfv.models.catalog import Entry
@@ -60,6 +61,8 @@ def check_run(
             usable.append(encoder.encode(pair))
         except Unusable as reason:
             skipped.append((pair.id, str(reason)))
+        except StudioError as error:
+            skipped.append((pair.id, f"{error.what} {error.why}"))
     if not usable:
         return CheckReport(0, tuple(skipped))
     bfloat16, device = computes_in_bfloat16(entry, config), choose_device()

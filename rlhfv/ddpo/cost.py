@@ -5,9 +5,10 @@ import time
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoModelForImageTextToText, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from rlhfv.ddpo.config import TrainingConfig
+from rlhfv.models.catalog import outline_model
 
 ADAM_BYTES = 16
 """Per trained parameter in float32: weight, gradient and AdamW's two averages."""
@@ -43,8 +44,7 @@ def count_cost(model_config: PreTrainedConfig, config: TrainingConfig, bfloat16:
     """Counted on a model without storage. Activations follow the shapes of a Llama layer: 14 hidden-sized and 5
     intermediate-sized tensors kept per token and layer, with checkpointing one hidden-sized and one layer whole.
     """
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(model_config)
+    model = outline_model(model_config)
     decoder = model.get_decoder()
     parameters = sum(value.numel() for value in model.parameters())
     inputs = model.get_input_embeddings().weight.numel()
@@ -55,8 +55,8 @@ def count_cost(model_config: PreTrainedConfig, config: TrainingConfig, bfloat16:
         outside -= head.weight.numel()
     text = model_config.get_text_config()
     layers, hidden = text.num_hidden_layers, text.hidden_size
-    inner = getattr(text, "intermediate_size", None) or 4 * hidden
     linear = [module for module in decoder.modules() if isinstance(module, torch.nn.Linear)]
+    inner = max((module.out_features for module in linear), default=4 * hidden)
     low_rank = sum(config.lora_rank * (module.in_features + module.out_features) for module in linear)
     trained = parameters if config.full_tuning else low_rank
     width = 2 if bfloat16 else 4

@@ -2,15 +2,19 @@
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rlhfv.errors import RunFailed
 from rlhfv.run_folder import RunFolder
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 def export_run(folder: RunFolder, target: Path, merge: bool = False, base_path: Path | None = None) -> Path:
     """Write to `target`, which must not exist: the adapter as PEFT reads it, or with `merge` the base with the adapter
-    worked into its weights, in the base's own precision, with processor and template. After full tuning the trained
-    model is given in either case.
+    worked into its weights, in the base's own precision, with the base's own processor files. After full tuning the
+    trained model is given in either case.
 
     Args:
         base_path: where the base lives, when it is a folder of this machine.
@@ -24,11 +28,12 @@ def export_run(folder: RunFolder, target: Path, merge: bool = False, base_path: 
         raise RunFailed(
             f"{target.name!r} exists already.", "Nothing is overwritten.", "Name a folder that is not there."
         )
-    model = folder.path / "model"
-    source = model if model.is_dir() else folder.adapter
+    source = folder.model if folder.model.is_dir() else folder.adapter
     if not source.is_dir():
         raise RunFailed(
-            f"The run {folder.id!r} made no adapter.", "It did not come to its end.", "Resume it, then export it."
+            f"The run {folder.id!r} made neither adapter nor model.",
+            "It did not come to its end, or it is an evaluation.",
+            "Resume it, then export it.",
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     building = target.with_name(f".{target.name}.new")
@@ -39,6 +44,17 @@ def export_run(folder: RunFolder, target: Path, merge: bool = False, base_path: 
         shutil.copytree(source, building)
     building.rename(target)
     return target
+
+
+def save_whole_model(model: "PreTrainedModel", base: Path, target: Path) -> None:
+    """Write weights and config of `model` to `target`, and beside them what the folder `base` has for its processor
+    and for generation, byte for byte: what loads the base loads this."""
+    from rlhfv.models.processors import copy_processor
+
+    model.save_pretrained(target)
+    copy_processor(base, target)
+    if (base / "generation_config.json").is_file():  # in memory it is set for answers in rows
+        shutil.copyfile(base / "generation_config.json", target / "generation_config.json")
 
 
 def _merge(folder: RunFolder, target: Path, base_path: Path | None) -> None:
@@ -58,10 +74,9 @@ def _merge(folder: RunFolder, target: Path, base_path: Path | None) -> None:
             f"The adapter was trained on {frozen['revision'][:12]}.",
             "Bring that base back, or export without merging.",
         )
-    local = LocalModel.load(entry, device="cpu", dtype=torch.float32)
+    local = LocalModel.load(entry, device="cpu")
     merged = PeftModel.from_pretrained(local.model, folder.adapter).merge_and_unload()
     stored = getattr(fetch_config(entry), "dtype", None) or torch.float32
-    merged.to(stored).save_pretrained(target)
-    local.processor.save_pretrained(target)
+    save_whole_model(merged.to(stored), local.folder, target)
     for name in ("README.md", "rlhfv.json"):
         shutil.copy(folder.adapter / name, target / name)

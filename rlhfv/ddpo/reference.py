@@ -11,6 +11,7 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from rlhfv.ddpo.base import Base
 from rlhfv.ddpo.batches import EncodedPair
 from rlhfv.errors import RunFailed
 
@@ -19,18 +20,20 @@ class StaleReference(RunFailed):
     """The kept log-probabilities come from another model, processor, template or precision than the present one."""
 
 
-def describe_setting(base, processor, name: str, revision: str) -> dict[str, str]:
+def describe_setting(base: Base) -> dict[str, str]:
     """Everything but images and tokens that a reference log-probability depends on."""
+    model, processor = base.model, base.processor
     tokenizer = processor.tokenizer
     vocabulary = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else json.dumps(tokenizer.get_vocab())
     return {
-        "model": name,
-        "revision": revision,
+        "model": base.name,
+        "revision": base.revision,
         "template": _digest(str(processor.chat_template)),
         "image processor": _digest(json.dumps(processor.image_processor.to_dict(), sort_keys=True, default=str)),
         "tokenizer": _digest(vocabulary),
-        "dtype": str(base.dtype).removeprefix("torch."),
-        "attention": str(base.config._attn_implementation),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "precision": "bfloat16" if base.bfloat16 else "float32",
+        "attention": str(model.config._attn_implementation),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }

@@ -31,6 +31,7 @@ from rlhfv.ddpo.card import write_card
 from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.ddpo.cost import count_cost, pairs_at_once, total_steps
 from rlhfv.ddpo.crosscheck import choose_fast_ways
+from rlhfv.ddpo.export import save_whole_model
 from rlhfv.ddpo.reference import ReferenceCache, StaleReference, compute_references, describe_setting, pair_key
 from rlhfv.ddpo.scoring import score_at_sites
 from rlhfv.ddpo.trainer import WATCH_FILE, DDPOTrainer
@@ -43,7 +44,6 @@ from rlhfv.run_folder import RunFolder, now
 LOOKS = 8
 """How often a run asks its probes, measures held-out pairs and keeps a checkpoint."""
 STOP_FILE = "stop"
-MODEL_FOLDER = "model"
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
@@ -269,7 +269,7 @@ class _Run:
             weight_decay=config.weight_decay,
             num_train_epochs=config.epochs,
             max_steps=config.steps or -1,
-            warmup_steps=math.ceil(config.warmup_ratio * steps),
+            warmup_steps=min(math.ceil(config.warmup_ratio * steps), steps - 1),  # the first of them has rate 0
             lr_scheduler_type=_SCHEDULES[config.schedule],
             logging_steps=1,
             logging_nan_inf_filter=False,
@@ -320,10 +320,7 @@ class _Run:
             self.emit("log", text=f"This model trains more slowly than others: {slow}.")
 
     def _compute_references(self, base, model, trainer, pairs, checkpoint) -> None:
-        cache = ReferenceCache(
-            self.folder.path / "reference.safetensors",
-            describe_setting(base.model, base.processor, base.name, base.revision),
-        )
+        cache = ReferenceCache(self.folder.path / "reference.safetensors", describe_setting(base))
         try:
             known = cache.load()
         except StaleReference as stale:
@@ -388,14 +385,13 @@ class _Run:
             "steps": trainer.state.global_step,
             "seconds": round(time.monotonic() - self.began, 1),
         }
-        path = self.folder.path / MODEL_FOLDER if self.config.full_tuning else self.folder.adapter
+        path = self.folder.model if self.config.full_tuning else self.folder.adapter
         if self.main:
             building = path.with_name(f".{path.name}")
             shutil.rmtree(building, ignore_errors=True)
             model = trainer.accelerator.unwrap_model(trainer.model)
             if self.config.full_tuning:
-                model.save_pretrained(building)
-                base.processor.save_pretrained(building)
+                save_whole_model(model, base.folder, building)
             else:
                 model.save_pretrained(building, save_embedding_layers=False)
             identity = {"name": base.name, "revision": base.revision}
@@ -407,8 +403,10 @@ class _Run:
             self.folder.write_results(
                 {"figures": figures, "warnings": warnings, "probes_at_start": trainer.watch.start}
             )
-            made = "model" if self.config.full_tuning else "adapter"
-            self.emit("done", message=f"The {made} is ready.", figures=figures, warnings=warnings)
+            made, message = "adapter", "The adapter is ready."
+            if self.config.full_tuning:
+                made, message = "model", "The model is ready: export it, and start the studio with --model."
+            self.emit("done", message=message, made=made, figures=figures, warnings=warnings)
             shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
         return TrainingResult("done", path, figures, tuple(trainer.watch.raised))
 

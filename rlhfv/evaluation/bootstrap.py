@@ -23,10 +23,6 @@ class Figure:
     def to_dict(self) -> dict[str, float | None]:
         return {"value": self.value, "low": self.low, "high": self.high}
 
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low is not None and (self.low > 0 or self.high < 0)
-
 
 class Bootstrap:
     """Resamples of `scenes` scenes, drawn once and used for every figure.

@@ -1,5 +1,6 @@
 """Adapters: read, translated to the names of the loaded model, refused when they would not do what they say."""
 
+import hashlib
 import re
 import warnings
 from dataclasses import dataclass, field
@@ -16,12 +17,16 @@ from transformers import PreTrainedModel
 from rlhfv.corrections.conversation import ModelIdentity
 from rlhfv.errors import ModelUnavailable
 from rlhfv.models.catalog import HUB_ID
-from rlhfv.models.identity import adapter_digest, adapter_identity, folder_identity, read_adapter_card
+from rlhfv.models.identity import adapter_identity, folder_identity, read_adapter_card
 
 CHANGES_NOTHING = "this adapter changes nothing"
 PREFIX = "base_model.model."
 KEY = re.compile(r"(?P<module>.+?)(?P<leaf>\.lora_.+|\.(?:weight|bias))")
 SHOWN_KEYS = 3
+BASE_CHANGING_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Ways to start a LoRA that take something out of the base's own weights; PEFT repeats that when it loads one."""
+OUTSIDE_LORA = "non_lora_trainables.bin"
+"""Where original LLaVA keeps what it trained beside the LoRA: its projector."""
 
 RENAMED = (
     # Original LLaVA: one Llama with the tower inside. Qwen2-VL of transformers 4 names its text model the same way.
@@ -79,7 +84,8 @@ def inject_adapter(
         config.target_modules = {KEY.fullmatch(key.removeprefix(PREFIX))["module"] for key in state}
     else:
         _check_named_base(folder, config, base)
-    name = f"a{adapter_digest(folder)[:12]}"
+    # Not of the weights alone: the same ones may be attached under two names, and each is taken out by its own.
+    name = f"a{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     was_plain = peft is None
     try:
         with warnings.catch_warnings():
@@ -91,13 +97,14 @@ def inject_adapter(
             result = set_peft_model_state_dict(peft, state, adapter_name=name)
         missing = [key for key in result.missing_keys if f".{name}." in f"{key}."]
         _check_keys(folder, missing, list(result.unexpected_keys))
-    except (ModelUnavailable, ValueError, RuntimeError, KeyError) as error:
+    except ModelUnavailable:
         remove_adapter(model, peft, name)
-        if isinstance(error, ModelUnavailable):
-            raise
+        raise
+    except Exception as error:  # settings of the wrong kind fail anywhere in PEFT, in any way
+        remove_adapter(model, peft, name)
         raise ModelUnavailable(
             f"The adapter {folder.name!r} does not fit this model.",
-            f"PEFT says: {str(error).splitlines()[0]}",
+            f"PEFT says: {first_line(error)}",
             f"Attach it to the base it was trained on ({config.base_model_name_or_path or 'its card names it'}).",
         ) from error
     peft.eval().requires_grad_(False)
@@ -171,26 +178,46 @@ def _known_module(module: str, known: set[str]) -> str | None:
     return None
 
 
+def first_line(error: BaseException) -> str:
+    """What a library says, without its explanations below; its kind when it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 def _read_config(folder: Path) -> PeftConfig:
     try:
         config = PeftConfig.from_pretrained(str(folder))
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise ModelUnavailable(
             f"The settings of the adapter {folder.name!r} cannot be read.",
             f"PEFT says: {error}",
             "Attach a LoRA adapter that PEFT's save_pretrained wrote.",
         ) from error
-    if config.is_prompt_learning:
+    if config.peft_type != PeftType.LORA:
         raise ModelUnavailable(
-            f"The adapter {folder.name!r} is of the kind {config.peft_type.value}.",
-            "It learns virtual prompts, which have no place beside the images of a chat template.",
+            f"The adapter {folder.name!r} is of the kind {getattr(config.peft_type, 'value', config.peft_type)}.",
+            "Only LoRA and its variants can be checked weight by weight to do what they say.",
             "Attach a LoRA adapter.",
+        )
+    start = config.init_lora_weights
+    if isinstance(start, str) and start.lower().startswith(BASE_CHANGING_STARTS):
+        raise ModelUnavailable(
+            f"The adapter {folder.name!r} was started with {start!r}.",
+            "Such an adapter is meant for a base with other weights than the stored ones; loading it would change "
+            "what the baseline says.",
+            "Save it once more as a plain LoRA (PEFT: save_pretrained with path_initial_model_for_weight_conversion).",
         )
     config.inference_mode = True
     return config
 
 
 def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    if (folder / OUTSIDE_LORA).is_file():
+        raise ModelUnavailable(
+            f"The adapter {folder.name!r} keeps a part of what was trained in {OUTSIDE_LORA}.",
+            "PEFT does not read that file, so the adapter would do less than it says.",
+            "Merge it into its base with the software that trained it and take the whole model (--model), or delete "
+            "that file if the LoRA alone is wanted.",
+        )
     try:
         return load_peft_weights(str(folder), device="cpu")
     except (SafetensorError, UnpicklingError, OSError, RuntimeError) as error:
@@ -270,7 +297,7 @@ def _outside_language_model(model: PreTrainedModel, touched: dict[str, torch.nn.
 def _mixes(config: PeftConfig, peft: PeftModel, touched: dict[str, torch.nn.Module]) -> bool:
     """Whether PEFT can serve it row by row: plain LoRA only, none of its variants, no whole modules beside it."""
     return (
-        config.peft_type == PeftType.LORA
+        not config.target_parameters
         and not any(isinstance(module, AuxiliaryTrainingWrapper) for module in touched.values())
         and not any(getattr(module, "lora_variant", None) for module in touched.values())
     )

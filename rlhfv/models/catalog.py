@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from rlhfv.corrections.edits import Edit
 from rlhfv.errors import ModelUnavailable
+from rlhfv.models.identity import own_name
 from rlhfv.settings import DEMO_MODEL
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 DEMO_FOLDER = Path(__file__).parent / "demo"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "README.md")
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.*", "rlhfv.json", "README.md")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.*", "non_lora_trainables.bin", "rlhfv.json", "README.md")
 
 SMALL_MODEL = 100_000_000
 """Parameters up to which a model is loaded in float32 everywhere: half precision would save nothing that matters."""
@@ -56,9 +57,6 @@ class World(Protocol):
     def example_sources(self, count: int = 6) -> tuple[str, ...]:
         """Sources of pictures to begin with."""
 
-    def figure_sources(self, count: int = 500) -> tuple[str, ...]:
-        """Sources that figures are measured on."""
-
     def review(self, source: str, question: str, answer: str) -> Sequence:
         """Every claim of the answer: `start`, `end`, `kind`, `is_true`."""
 
@@ -79,7 +77,8 @@ class Entry:
     """A base that can be loaded. `source` is a Hub id or a folder; `revision` a commit of the Hub, None: the newest.
 
     `world` is set where a known truth exists; its own example pictures then come first. `examples` are (path of a
-    picture, label). For real models `notice`, `world`, `examples` and `adapters` are empty.
+    picture, label). `one_picture` says that the model was never taught to tell two pictures of a conversation apart.
+    For real models `notice`, `world`, `examples`, `adapters` and `one_picture` are empty.
     """
 
     id: str
@@ -91,6 +90,7 @@ class Entry:
     world: World | None = None
     examples: tuple[tuple[Path, str], ...] = ()
     adapters: tuple[AdapterRef, ...] = ()
+    one_picture: bool = False
     is_local: bool = True
 
 
@@ -115,8 +115,9 @@ def demo_entry() -> Entry:
         title="Demo model",
         source=str(DEMO_FOLDER / "weights"),
         licence="apache-2.0",
-        notice="Knows 40 objects in drawn scenes; pick a real model for photos.",
+        notice=f"Knows {len(world.classes())} objects in drawn scenes; pick a real model for photos.",
         world=world,
+        one_picture=True,
         adapters=(AdapterRef(str(DEMO_FOLDER / "adapter"), "Aligned with oracle corrections"),),
     )
 
@@ -134,9 +135,8 @@ def find_entry(name: str, revision: str | None = None) -> Entry:
         return SHIPPED[name]()
     folder = Path(name).expanduser()
     if name and folder.is_dir():
-        return Entry(
-            id=folder.resolve().name, title=folder.resolve().name, source=str(folder), licence=read_licence(folder)
-        )
+        own = own_name(folder)
+        return Entry(id=own, title=own, source=str(folder), licence=read_licence(folder))
     if not HUB_ID.fullmatch(name):
         raise ModelUnavailable(
             f"There is no model {name!r}.",
@@ -220,8 +220,13 @@ def fetch_files(entry: Entry) -> Path:
     return folder
 
 
-def adapter_folder(source: str) -> Path:
-    """The folder of an adapter that was named by a path or a Hub id."""
+def local_adapter(source: str) -> Path | None:
+    """The folder of an adapter that is on this machine: a folder, or what was fetched of a Hub id before; None for a
+    Hub id of which nothing is here. Touches no network.
+
+    Raises:
+        ModelUnavailable: the source is neither.
+    """
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
@@ -231,24 +236,61 @@ def adapter_folder(source: str) -> Path:
             "It is neither a folder on this machine nor shaped like a Hub id (owner/name).",
             "Check the path.",
         )
-    return download(source, None, ADAPTER_FILES)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        copy = Path(snapshot_download(source, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    whole = (copy / "adapter_config.json").is_file() and any(copy.glob("adapter_model.*"))
+    return copy if whole else None
+
+
+def adapter_folder(source: str) -> Path:
+    """The folder of an adapter that was named by a path or a Hub id, fetched when it is not here yet.
+
+    Raises:
+        ModelUnavailable: there is none, or it cannot be fetched.
+    """
+    return local_adapter(source) or download(source, None, ADAPTER_FILES)
+
+
+def outline_model(config: "PreTrainedConfig") -> "PreTrainedModel":
+    """The model without storage for its weights, to count on.
+
+    Raises:
+        ModelUnavailable: it needs a package that is not here, or the config does not hold together.
+    """
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    try:
+        with torch.device("meta"):
+            return AutoModelForImageTextToText.from_config(config)
+    except Exception as error:  # a config from anywhere can be wrong in any way
+        raise ModelUnavailable(
+            f"A model cannot be built from this {config.model_type} config.",
+            f"transformers says: {' '.join(str(error).split())[:300] or type(error).__name__}",
+            "Install what is named there, or pick another model.",
+        ) from error
 
 
 def estimate_memory(config: "PreTrainedConfig", dtype: "torch.dtype") -> MemoryEstimate:
     """What the model takes in that precision, counted on a copy without storage, so it costs no memory itself.
 
-    `working` is the key-value cache of two rows of 2,048 tokens and a tenth of the weights for activations.
+    `working` is the key-value cache of two rows of 2,048 tokens and a tenth of the weights for activations. Models
+    without projections of keys and values by these names are counted as if each took as much as the hidden state.
     """
-    import torch
-    from transformers import AutoModelForImageTextToText
-
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
+    model = outline_model(config)
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    projections = [
+        module.weight.shape[0]
+        for name, module in model.get_decoder().named_modules()
+        if name.endswith(("k_proj", "v_proj")) and hasattr(module, "weight")
+    ]
     text = config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    cached = 2 * 2 * CONTEXT_TOKENS * text.num_hidden_layers * heads * head_size
+    cached = 2 * CONTEXT_TOKENS * (sum(projections) or 2 * text.num_hidden_layers * text.hidden_size)
     weights = parameters * dtype.itemsize
     return MemoryEstimate(parameters, weights, cached * dtype.itemsize + weights // 10)
 

@@ -1,14 +1,16 @@
-"""The rows of a `generate` call: which may go together, in whose voice each answers, what is left when one fails.
+"""Rows that a model answers or reads together: which may, in whose voice each does, what is left when one fails.
 
 Nothing here is safe to be called by two threads at once; `LocalModel` sees to that.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from PIL import Image
@@ -19,11 +21,29 @@ from rlhfv.corrections.conversation import ModelIdentity, Prompt, Sampling
 from rlhfv.errors import GenerationFailed, ModelUnavailable, StudioError
 from rlhfv.models.adapters import CHANGES_NOTHING, AdapterInfo, inject_adapter, remove_adapter
 from rlhfv.models.identity import adapter_identity
-from rlhfv.models.prompts import encode_prompt, encode_with_images
-from rlhfv.models.rows import ImageEncoder, hooks_restored, image_part, join_features, join_images, pad_left, text_part
+from rlhfv.models.prompts import (
+    control_tokens,
+    encode_answer,
+    encode_prompt,
+    encode_with_images,
+    open_image,
+    plain_text,
+)
+from rlhfv.models.rows import (
+    ImageEncoder,
+    hooks_restored,
+    image_part,
+    join_features,
+    join_images,
+    pad_left,
+    text_part,
+    with_answer,
+)
 from rlhfv.models.streaming import RowSampler, RowStreamer, StopWhen
 
 BASELINE = "baseline"
+BLANK = (127, 127, 127)
+"""The colour of what a blind reader is shown: about the mean of natural images, which processors turn into zeros."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +52,24 @@ class Row:
 
     voice: str | None
     prompt: Prompt
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Who reads an answer: a voice as in `Row`; a `blind` one is shown grey pictures of the same sizes."""
+
+    voice: str | None
+    blind: bool = False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """`offsets`: the half-open code-point range of each token of an answer; pieces of one character repeat its range.
+    `log_probs`: for each reader the natural logarithm of each token's probability, given all before it.
+    """
+
+    offsets: tuple[tuple[int, int], ...]
+    log_probs: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -89,8 +127,9 @@ class Engine:
         self._peft, info = inject_adapter(self.model, self._peft, folder, base, name)
         self.adapters[identity] = info
         try:
-            info.changes_nothing = torch.equal(self._probe(None), self._probe(identity))
-        except Exception:
+            with self._failures_told("trying the adapter"):
+                info.changes_nothing = torch.equal(self._probe(None), self._probe(identity))
+        except StudioError:
             self.detach(identity)
             raise
         info.notice = CHANGES_NOTHING if info.changes_nothing else ""
@@ -129,10 +168,10 @@ class Engine:
         if stopped():
             return (NOTHING,) * len(rows)
         answers: dict[int, Generated] = {}
-        try:
+        with self._failures_told("answering"):
             encoded = [EncodedRow(*self._encode(row.prompt, image_path)) for row in rows]
             features = [self._features(row.voice, row_encoded) for row, row_encoded in zip(rows, encoded, strict=True)]
-            for group in self._groups(rows, encoded, features):
+            for group in self._groups(rows, encoded, features, sampling.max_new_tokens):
                 streamer = RowStreamer(len(group), self._decode, self._ends, on_token)
                 started(group, streamer)
                 self._generate(
@@ -153,23 +192,78 @@ class Engine:
                         row_layout=layout,
                         row=place,
                     )
+        return tuple(answers[number] for number in range(len(rows)))
+
+    def read(
+        self, prompt: Prompt, answer: str, readers: Sequence[Reader], image_path: Callable[[str], Path]
+    ) -> Reading:
+        """How likely each reader finds an answer, token by token: one forward pass where all readers can share it."""
+        self._check_voices(readers)
+        with self._failures_told("reading an answer"):
+            if plain_text(answer, control_tokens(self.processor)) != answer or not self.tokenizer.is_fast:
+                raise GenerationFailed(
+                    "This answer cannot be read token by token.",
+                    "It holds the text of a control token, or its tokenizer cannot say which characters a token is.",
+                    "Correct it without hints.",
+                )
+            seen = EncodedRow(*self._encode(prompt, image_path))
+            tokens, offsets = encode_answer(self.processor, prompt, answer, self._ends)
+            tokens, offsets = tokens[:-1], [(max(start, 0), max(end, 0)) for start, end in offsets[:-1]]
+            length = seen.tensors["input_ids"].shape[1] + len(tokens)
+            if self._context_length and length > self._context_length:
+                raise self._too_long(length)
+            encoded = [self._blank(prompt, image_path) if reader.blind else seen for reader in readers]
+            features = [self._features(reader.voice, row) for reader, row in zip(readers, encoded, strict=True)]
+            log_probs: dict[int, tuple[float, ...]] = {}
+            for group in self._groups(readers, encoded, features) if tokens else ():
+                rows = [with_answer(encoded[number].tensors, tokens) for number in group]
+                voices = [readers[number].voice for number in group]
+                logits = self._forward(rows, [features[number] for number in group], voices, len(tokens) + 1)
+                targets = torch.tensor(tokens, device=logits.device)
+                for number, row in zip(group, logits, strict=True):
+                    scores = F.cross_entropy(row[:-1].float(), targets, reduction="none")
+                    log_probs[number] = tuple((-scores).tolist())
+            return Reading(tuple(offsets), tuple(log_probs.get(number, ()) for number in range(len(readers))))
+
+    def _forward(
+        self,
+        rows: Sequence[dict[str, torch.Tensor]],
+        features: Sequence[ModelOutput | None],
+        voices: Sequence[str | None],
+        kept: int,
+    ) -> torch.Tensor:
+        """Logits [rows, kept, vocabulary] of the last `kept` positions."""
+        inputs = self._join(rows, features)
+        if "logits_to_keep" in inspect.signature(self.model.forward).parameters:
+            inputs["logits_to_keep"] = kept
+        with torch.inference_mode(), hooks_restored(self.model), self._speaking(voices) as mixing:
+            return self._generator()(**self._to_device(inputs), **mixing, use_cache=False).logits[:, -kept:]
+
+    def _blank(self, prompt: Prompt, image_path: Callable[[str], Path]) -> EncodedRow:
+        sizes = [open_image(image_path(name)).size for name in prompt.all_images]
+        images = [Image.new("RGB", size, BLANK) for size in sizes]
+        return EncodedRow(encode_with_images(self.processor, prompt, images), tuple(("blank", size) for size in sizes))
+
+    @contextmanager
+    def _failures_told(self, doing: str) -> Iterator[None]:
+        try:
+            yield
         except StudioError:
             raise
         except torch.OutOfMemoryError as error:
             raise GenerationFailed(
-                "The device ran out of memory while answering.",
+                f"The device ran out of memory while {doing}.",
                 f"The conversation with its images was too long for what {self.device.type} has left.",
                 "Start a new conversation, use a smaller image, or free memory on that device.",
             ) from error
         except Exception as error:
             raise GenerationFailed(
-                "The model failed while answering.",
+                f"The model failed while {doing}.",
                 f"{type(error).__name__}: {error}",
                 "Ask again; if it fails again, start a new conversation or pick another model.",
             ) from error
-        return tuple(answers[number] for number in range(len(rows)))
 
-    def _check_voices(self, rows: Sequence[Row]) -> None:
+    def _check_voices(self, rows: Sequence[Row | Reader]) -> None:
         for voice in {row.voice for row in rows} - {None, *self.adapters}:
             raise ModelUnavailable(
                 f"The adapter {voice!r} is not attached.",
@@ -181,13 +275,16 @@ class Engine:
         tensors = encode_prompt(self.processor, prompt, image_path)
         length, limit = tensors["input_ids"].shape[1], self._context_length
         if limit and length >= limit:
-            raise GenerationFailed(
-                f"The conversation has become {length} tokens long.",
-                f"This model reads {limit} tokens at most, images and answer included.",
-                "Start a new conversation.",
-            )
+            raise self._too_long(length)
         files = [Path(image_path(name)) for name in prompt.all_images]
         return tensors, tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+
+    def _too_long(self, length: int) -> GenerationFailed:
+        return GenerationFailed(
+            f"The conversation has become {length} tokens long.",
+            f"This model reads {self._context_length} tokens at most, images and answer included.",
+            "Start a new conversation.",
+        )
 
     @property
     def _context_length(self) -> int | None:
@@ -203,16 +300,25 @@ class Engine:
             return self.images.encode(encoded.images, self._to_device(image_part(encoded.tensors)))
 
     def _groups(
-        self, rows: Sequence[Row], encoded: Sequence[EncodedRow], features: Sequence[ModelOutput | None]
+        self,
+        rows: Sequence[Row | Reader],
+        encoded: Sequence[EncodedRow],
+        features: Sequence[ModelOutput | None],
+        most: int = 0,
     ) -> list[list[int]]:
-        """Numbers of the rows that one `generate` call takes together: all of them, or each alone."""
+        """Numbers of the rows that one call of the model takes together: all of them, or each alone.
+
+        `most` tokens are to be answered. Near the end of the model's context the longest row would cut the others.
+        """
+        lengths = [row.tensors["input_ids"].shape[1] for row in encoded]
+        cut = self._context_length and len(set(lengths)) > 1 and max(lengths) + most > self._context_length
         voices = {row.voice for row in rows}
         shared = all(row.images == () or feature is not None for row, feature in zip(encoded, features, strict=True))
         mixable = len(voices) == 1 or (
             all(self.adapters[voice].mixes for voice in voices - {None}) and not self._is_merged()
         )
         numbers = list(range(len(rows)))
-        return [numbers] if shared and mixable else [[number] for number in numbers]
+        return [numbers] if shared and mixable and not cut else [[number] for number in numbers]
 
     def _is_merged(self) -> bool:
         return any(isinstance(module, BaseTunerLayer) and module.merged for module in self.model.modules())
@@ -228,12 +334,7 @@ class Engine:
         streamer: RowStreamer,
     ) -> None:
         """One `generate` call. Several voices are mixed by PEFT; a row whose images are not encoded yet is alone."""
-        inputs = pad_left([text_part(row) for row in encoded], self._pad) | join_images(encoded)
-        present = [feature for feature in features if feature is not None]
-        if present:
-            inputs["mm_encoder_outputs"] = {"image": join_features(present)}
-        else:
-            inputs |= {name: value for name, value in image_part(encoded[0]).items() if name.startswith("pixel")}
+        inputs = self._join(encoded, features)
         most = sampling.max_new_tokens
         if self._context_length:
             most = min(most, self._context_length - inputs["input_ids"].shape[1])
@@ -248,6 +349,18 @@ class Engine:
             )
         if streamer.error is not None:
             raise streamer.error
+
+    def _join(
+        self, encoded: Sequence[dict[str, torch.Tensor]], features: Sequence[ModelOutput | None]
+    ) -> dict[str, object]:
+        """The inputs of several rows as one batch."""
+        inputs = pad_left([text_part(row) for row in encoded], self._pad) | join_images(encoded)
+        present = [feature for feature in features if feature is not None]
+        if present:
+            inputs["mm_encoder_outputs"] = {"image": join_features(present)}
+        else:
+            inputs |= {name: value for name, value in image_part(encoded[0]).items() if name.startswith("pixel")}
+        return inputs
 
     @contextmanager
     def _speaking(self, voices: Sequence[str | None]) -> Iterator[dict]:

@@ -11,7 +11,7 @@ from rlhfv.errors import ModelUnavailable
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 ADAPTER_CARD = "rlhfv.json"
-"""File in an adapter folder of this studio: {"base": {"name", "revision"}, "recipe", "run"}."""
+"""File beside weights that this studio made: {"base": {"name", "revision"}, "recipe", "run"}."""
 RUN_ID = re.compile(r"[\w.-]{1,100}")
 
 
@@ -60,7 +60,7 @@ def folder_identity(folder: Path) -> ModelIdentity:
 
 
 def read_adapter_card(folder: Path) -> dict:
-    """What this studio wrote beside an adapter it trained; empty for adapters from elsewhere.
+    """What this studio wrote beside an adapter or a model it trained; empty for those from elsewhere.
 
     Raises:
         ModelUnavailable: the file is there and is not such a card.
@@ -76,9 +76,9 @@ def read_adapter_card(folder: Path) -> dict:
     except (ValueError, TypeError, KeyError, AttributeError):
         pass
     raise ModelUnavailable(
-        f"The file {ADAPTER_CARD} of the adapter {Path(folder).name!r} cannot be read.",
+        f"The file {ADAPTER_CARD} in {Path(folder).name!r} cannot be read.",
         "It has to name the base as {'name': …, 'revision': …}.",
-        "Take the adapter folder as the run wrote it, or delete that file.",
+        "Take the folder as the run wrote it, or delete that file.",
     )
 
 
@@ -97,15 +97,25 @@ def adapter_digest(folder: Path) -> str:
             "It needs adapter_config.json and adapter_model.safetensors (or adapter_model.bin).",
             "Name the folder that a training run or PEFT's save_pretrained wrote.",
         )
-    settings = json.loads(config.read_text(encoding="utf-8"))
+    try:
+        settings = dict(json.loads(config.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ModelUnavailable(
+            f"The settings of the adapter {folder.name!r} cannot be read.",
+            f"Its adapter_config.json is damaged: {error}.",
+            "Download or export the adapter again.",
+        ) from error
     settings.pop("base_model_name_or_path", None)
     stable = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     return digest_of({"adapter_config.json": stable, **{path.name: file_digest(path) for path in weights}})
 
 
 def adapter_identity(folder: Path, name: str | None = None) -> str:
-    """`name@sha256[:12]`. Without `name`: the run that trained it, else the name of its folder."""
-    folder = Path(folder)
+    """`name@sha256[:12]`; without `name` its `own_name`."""
+    return f"{name or own_name(folder)}@{adapter_digest(folder)[:12]}"
+
+
+def own_name(folder: Path) -> str:
+    """The run that made an adapter or a model, else the name of its folder."""
     run = read_adapter_card(folder).get("run")
-    name = name or (run if isinstance(run, str) and RUN_ID.fullmatch(run) else folder.resolve().name)
-    return f"{name}@{adapter_digest(folder)[:12]}"
+    return run if isinstance(run, str) and RUN_ID.fullmatch(run) else Path(folder).resolve().name

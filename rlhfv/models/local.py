@@ -18,10 +18,11 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel, Processor
 from rlhfv.corrections.conversation import ModelIdentity, Prompt, Sampling
 from rlhfv.errors import ModelUnavailable
 from rlhfv.models import catalog
-from rlhfv.models.adapters import AdapterInfo
-from rlhfv.models.engine import BASELINE, NOTHING, Engine, Generated, Row
+from rlhfv.models.adapters import AdapterInfo, first_line
+from rlhfv.models.engine import BASELINE, NOTHING, Engine, Generated, Reader, Reading, Row
 from rlhfv.models.identity import folder_identity
 from rlhfv.models.processors import load_processor
+from rlhfv.models.prompts import takes_several_images
 from rlhfv.models.streaming import RowStreamer, any_set
 
 __all__ = ["BASELINE", "Generated", "LocalModel", "Row", "answer_both", "load_model"]
@@ -32,15 +33,23 @@ GREEDY = Sampling()
 
 class LocalModel:
     """A base model with its adapters. All work on it is done by one thread in the order it was asked for, so that many
-    visitors share it and none starves.
+    visitors share it and none starves. `takes_several_images` is False where a conversation holds one picture at most;
+    `folder` is where its files lie.
     """
 
     def __init__(
-        self, entry: catalog.Entry, model: PreTrainedModel, processor: ProcessorMixin, identity: ModelIdentity
+        self,
+        entry: catalog.Entry,
+        folder: Path,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        identity: ModelIdentity,
     ):
-        self.entry, self.model, self.processor, self.identity = entry, model, processor, identity
+        self.entry, self.folder, self.model = entry, folder, model
+        self.processor, self.identity = processor, identity
         self.tokenizer = processor.tokenizer
         self.device, self.dtype = model.device, model.dtype
+        self.takes_several_images = not entry.one_picture and takes_several_images(processor)
         self._engine = Engine(model, processor)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
         self._closing = threading.Event()
@@ -64,11 +73,11 @@ class LocalModel:
             model, loading = AutoModelForImageTextToText.from_pretrained(
                 folder, dtype=dtype, trust_remote_code=False, output_loading_info=True
             )
-        except (SafetensorError, UnpicklingError, OSError, ValueError, RuntimeError) as error:
+        except (SafetensorError, UnpicklingError, ImportError, OSError, ValueError, RuntimeError) as error:
             raise ModelUnavailable(
                 f"The weights of {entry.id!r} cannot be loaded.",
-                f"transformers says: {str(error).splitlines()[0]}",
-                "Download the model again, or pick another one.",
+                f"transformers says: {first_line(error)}",
+                "Download the model again, or pick another one, such as one whose weights are not quantised.",
             ) from error
         if missing := sorted(loading["missing_keys"]):
             raise ModelUnavailable(
@@ -81,7 +90,7 @@ class LocalModel:
         else:
             identity = ModelIdentity(entry.source, folder.name)
             entry = replace(entry, revision=folder.name, licence=catalog.read_licence(folder))
-        return cls(entry, model.to(target).eval(), processor, identity)
+        return cls(entry, folder, model.to(target).eval(), processor, identity)
 
     # ---- adapters
 
@@ -193,6 +202,19 @@ class LocalModel:
             if progress:
                 progress(len(answers), len(prompts))
         return answers
+
+    def read(
+        self, prompt: Prompt, answer: str, readers: Sequence[Reader], image_path: Callable[[str], Path] = Path
+    ) -> Reading:
+        """How likely each reader finds an answer, token by token; visitors who came before are served before.
+
+        In float32 each row is what it would be alone.
+
+        Raises:
+            ModelUnavailable: a voice is not attached, or the model was unloaded.
+            InvalidImage, GenerationFailed: the answer cannot be read; the model stays usable.
+        """
+        return self._result(self._submit(lambda engine: engine.read(prompt, answer, readers, image_path)))
 
     def unload(self) -> None:
         """Stops what is being generated and gives the memory back; the object cannot be used afterwards."""

@@ -5,6 +5,7 @@ Pillow wherever the model has such a processor, so that the same picture becomes
 """
 
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,12 @@ from rlhfv.errors import ModelUnavailable
 
 CLASS_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 IMAGE_AND_TEXT = {"image_processor", "tokenizer", "video_processor"}
+PROCESSOR_FILES = (
+    *("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
+    *("chat_template.*", "additional_chat_templates"),
+)
+"""Files of a model folder that say how images and text become its inputs."""
 
 
 def load_processor(folder: Path) -> ProcessorMixin:
@@ -49,6 +56,15 @@ def load_processor(folder: Path) -> ProcessorMixin:
             "Pick the instruction-tuned variant, or put a chat_template.jinja into the model's folder.",
         )
     return processor
+
+
+def copy_processor(folder: Path, target: Path) -> None:
+    """Copies the files of a model's processor as they are: saved from memory they would lack their video half."""
+    for path in sorted({path for pattern in PROCESSOR_FILES for path in Path(folder).glob(pattern)}):
+        if path.is_dir():
+            shutil.copytree(path, target / path.name)
+        else:
+            shutil.copyfile(path, target / path.name)
 
 
 def _assemble(folder: Path) -> ProcessorMixin:

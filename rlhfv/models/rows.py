@@ -24,6 +24,16 @@ def image_part(encoded: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value for name, value in encoded.items() if name not in TEXT_TENSORS}
 
 
+def with_answer(encoded: dict[str, torch.Tensor], tokens: Sequence[int]) -> dict[str, torch.Tensor]:
+    """The tensors of one row with an answer's tokens behind its prompt."""
+    answer = {"input_ids": torch.tensor([tokens]), "attention_mask": torch.ones(1, len(tokens), dtype=torch.long)}
+    plain = torch.zeros(1, len(tokens), dtype=torch.long)
+    return image_part(encoded) | {
+        name: torch.cat([value, answer.get(name, plain).to(value.dtype)], dim=1)
+        for name, value in text_part(encoded).items()
+    }
+
+
 def pad_left(rows: Sequence[dict[str, torch.Tensor]], pad_id: int) -> dict[str, torch.Tensor]:
     """Text tensors [1, P_i] of several rows as one batch [rows, max P]: every row ends where its answer begins."""
     longest = max(row["input_ids"].shape[1] for row in rows)

@@ -84,6 +84,8 @@ class LocalRuns:
         image_path: Callable[[str], Path],
         base_path: Path | None = None,
         adapters: Mapping[str, Path] | None = None,
+        memory: int = 0,
+        alone: bool = False,
     ) -> Run:
         """Freeze a folder and queue it; it starts at once when nothing else runs.
 
@@ -92,6 +94,8 @@ class LocalRuns:
             rows: the pairs; `image_path` gives the path of each of their pictures.
             base_path: where a base lives that is a folder; kept outside the run and told to the worker.
             adapters: name → folder, copied into the run.
+            memory: bytes; it stays in the queue until so many are free, and others go before it.
+            alone: while it works the studio holds no model, see `find_alone`.
         """
         config = {
             "title": f"{config['kind']} of {now()[:16].replace('T', ' ')}",
@@ -105,11 +109,18 @@ class LocalRuns:
         with self._locked():
             if base_path is not None:
                 self._remember_location(config, base_path)
-            self._write_record(folder.id, Record(queued=time.time_ns()))
+            self._write_record(folder.id, Record(queued=time.time_ns(), memory=memory, alone=alone))
         self.start_next()
         return self.get(folder.id)
 
-    def duplicate(self, run_id: str, changes: dict | None = None, title: str | None = None) -> Run:
+    def duplicate(
+        self,
+        run_id: str,
+        changes: dict | None = None,
+        title: str | None = None,
+        memory: int = 0,
+        alone: bool = False,
+    ) -> Run:
         """A new run from the frozen pairs of another, with some settings changed; `parent` names the other."""
         old = self.open(run_id)
         config = old.read_config()
@@ -120,7 +131,7 @@ class LocalRuns:
             settings = TrainingConfig.from_dict(settings).to_dict()
         config = {**config, config["kind"]: settings, "parent": run_id, "title": title or f"{config['title']} (again)"}
         adapters = {path.name: path for path in old.adapters.iterdir()} if old.adapters.is_dir() else None
-        return self.start(config, old.read_rows(), old.image_path, adapters=adapters)
+        return self.start(config, old.read_rows(), old.image_path, adapters=adapters, memory=memory, alone=alone)
 
     def stop(self, run_id: str) -> Run:
         """Take a run out of the queue, or ask its worker to keep a checkpoint and end. Asked again after a minute, it
@@ -140,7 +151,7 @@ class LocalRuns:
                 folder.stop_file.touch()
         return self.get(run_id)
 
-    def resume(self, run_id: str) -> Run:
+    def resume(self, run_id: str, memory: int = 0, alone: bool = False) -> Run:
         """Queue a stopped or failed run again, in the same folder; the worker goes on from its last checkpoint."""
         with self._locked():
             run = self.get(run_id)
@@ -151,7 +162,8 @@ class LocalRuns:
                     "Duplicate it to run it once more." if run.state == "done" else "Stop it first.",
                 )
             events_from = self._events_size(run_id)
-            self._write_record(run_id, Record(queued=time.time_ns(), events_from=events_from))
+            record = Record(queued=time.time_ns(), events_from=events_from, memory=memory, alone=alone)
+            self._write_record(run_id, record)
         self.start_next()
         return self.get(run_id)
 
@@ -173,8 +185,9 @@ class LocalRuns:
         shutil.rmtree(doomed, ignore_errors=True)
 
     def export(self, run_id: str, folder: Path, merge: bool = False) -> Path:
-        """Write a training run's adapter, or with `merge` the whole model, to a folder that other software serves.
-        Raises RunFailed when the run made nothing or the folder exists."""
+        """Write a training run's adapter, or with `merge` the whole model, to a folder that other software serves;
+        what a full tuning made is a whole model in either case. Raises RunFailed when the run made nothing or the
+        folder exists."""
         from rlhfv.ddpo.export import export_run
 
         run_folder = self.open(run_id)
@@ -201,6 +214,8 @@ class LocalRuns:
                         return None
                     queued.append((record.queued, run_id, record))
             for _, run_id, record in sorted(queued, key=lambda item: item[:2]):
+                if record.memory and _free_memory() < record.memory:
+                    continue
                 folder = self.open(run_id)
                 record.events_from = self._events_size(run_id)
                 try:
@@ -217,6 +232,13 @@ class LocalRuns:
                 self._children.append(gate.open())
                 return run_id
             return None
+
+    def find_alone(self) -> Run | None:
+        """The run at work beside which the studio may hold no model."""
+        for run_id, record in self._all_records():
+            if record.alone and record.process is not None and self._at_work(record, run_id):
+                return self.get(run_id)
+        return None
 
     # ---- how state is read
 
@@ -245,9 +267,11 @@ class LocalRuns:
             total_steps=tail.total_steps,
             eta=tail.eta if state in ALIVE else None,
             place=places.get(run_id) if state == "queued" else None,
+            memory=record.memory if state == "queued" else 0,
             error=error,
             lines=lines,
             has_adapter=(folder.adapter / "adapter_config.json").exists(),
+            has_model=(folder.model / "config.json").exists(),
         )
 
     def _at_work(self, record: Record, run_id: str) -> bool:
@@ -292,8 +316,7 @@ class LocalRuns:
             data = json.loads((self.records / f"{run_id}.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return Record()
-        process = Process(**data["process"]) if data["process"] else None
-        return Record(data["queued"], process, data["stop_asked"], data["events_from"])
+        return Record(**{**data, "process": Process(**data["process"]) if data["process"] else None})
 
     def _write_record(self, run_id: str, record: Record) -> None:
         _write_json(self.records / f"{run_id}.json", asdict(record))
@@ -338,6 +361,13 @@ def build_command(kind: str, folder: Path) -> list[str]:
 def _has_gpu() -> bool:
     """By the device files of NVIDIA, AMD and WSL: asking torch would cost seconds."""
     return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists() or Path("/dev/dxg").exists()
+
+
+def _free_memory() -> int:
+    """Bytes free where a run would train. Asks torch, and only for a run that waits for memory."""
+    from rlhfv.models.catalog import available_memory, choose_device
+
+    return available_memory(choose_device())
 
 
 def _new_id() -> str:

@@ -10,7 +10,9 @@ ALIVE = ("starting", "running", "stopping")
 @dataclass(frozen=True)
 class Run:
     """A run as it is now. `state`: queued, starting, running, stopping, stopped, failed or done. `place` is its place
-    in the queue from 1, `eta` seconds, `error` one sentence or more when it failed, `lines` the end of its log."""
+    in the queue from 1, `memory` the free bytes a queued run waits for, `eta` seconds, `error` one sentence or more
+    when it failed, `lines` the end of its log; `has_adapter` and `has_model` say what it made: a full tuning makes a
+    whole model, which is no voice of the chat but a base of its own."""
 
     id: str
     kind: str
@@ -23,9 +25,11 @@ class Run:
     total_steps: int = 0
     eta: float | None = None
     place: int | None = None
+    memory: int = 0
     error: str = ""
     lines: tuple[str, ...] = ()
     has_adapter: bool = False
+    has_model: bool = False
 
     @property
     def progress(self) -> float:
@@ -40,12 +44,15 @@ class Run:
 
 @dataclass
 class Record:
-    """What is kept of a run outside its folder. `events_from` is where the events of the present attempt begin."""
+    """What is kept of a run outside its folder. `events_from` is where the events of the present attempt begin; it
+    waits in the queue until `memory` bytes are free, and works `alone` when the studio may hold no model beside it."""
 
     queued: int | None = None
     process: Process | None = None
     stop_asked: float | None = None
     events_from: int = 0
+    memory: int = 0
+    alone: bool = False
 
     @property
     def waits(self) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 
 from rlhfv.runs.local import LocalRuns
 
@@ -9,10 +10,11 @@ _log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """A background thread of a studio or of the command line. The workers it starts outlive it."""
+    """A background thread of a studio or of the command line. The workers it starts outlive it. `then` is called after
+    each look at the queue."""
 
-    def __init__(self, runs: LocalRuns, seconds: float = 0.5):
-        self._runs, self._seconds = runs, seconds
+    def __init__(self, runs: LocalRuns, seconds: float = 0.5, then: Callable[[], None] = lambda: None):
+        self._runs, self._seconds, self._then = runs, seconds, then
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="run supervisor", daemon=True)
 
@@ -29,5 +31,6 @@ class Supervisor:
         while not self._ending.wait(self._seconds):
             try:
                 self._runs.start_next()
+                self._then()
             except Exception:  # one broken run must not keep the others waiting for ever
                 _log.exception("the next run could not be started")

@@ -1,6 +1,7 @@
 """Tiny bases, pictures and pairs that the tests of training share."""
 
 import hashlib
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,16 @@ def bases(tmp_path_factory) -> dict[str, Path]:
     """Family → folder of a tiny random model."""
     root = tmp_path_factory.mktemp("bases")
     return {family: build(root / family) for family, build in BUILDERS.items()}
+
+
+@pytest.fixture(scope="module")
+def few_looks():
+    """Every step is an event, and few looks are taken at the probes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rlhfv.ddpo.trainer.EVENTS_A_SECOND", math.inf)
+        patch.setattr("rlhfv.ddpo.train.LOOKS", 2)
+        patch.setattr("rlhfv.ddpo.watch.PROBES", 2)
+        yield
 
 
 @pytest.fixture(scope="session")

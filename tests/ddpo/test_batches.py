@@ -12,6 +12,7 @@ from rlhfv.ddpo.batches import Collator, EncodedPair, LengthGroups, PairEncoder,
 from rlhfv.ddpo.config import RECIPES, TrainingConfig
 from rlhfv.models.processors import load_processor
 from tests.ddpo.conftest import ANSWER, make_pair
+from tests.models.tiny import build_llama_tokenizer, build_llava
 
 FAMILIES = ("llava", "smolvlm", "qwen2_5_vl")
 EMOJI = "👩‍🍳"
@@ -66,6 +67,31 @@ def test_the_pieces_of_a_replaced_emoji_are_corrected_and_nothing_else(encoder, 
         assert weights[-1] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("edits", "chosen", "rejected"),
+    [
+        ([("knife", "fork")], ["▁fork"], ["▁knife"]),
+        ([("cat", "dog"), ("red", "blue")], ["▁dog", "▁blue"], ["▁cat", "▁red"]),
+        ([(" and a knife", "")], ["▁on"], ["▁and", "▁a", "▁knife"]),
+        ([(" with a red cup.", "")], ["</s>"], ["▁with", "▁a", "▁red", "▁cup", "."]),
+        ([("There", "Where")], ["▁Where"], ["▁There"]),
+        ([("😀", "🐈")], ["<0xF0>", "<0x9F>", "<0x90>", "<0x88>"], ["<0xF0>", "<0x9F>", "<0x98>", "<0x80>"]),
+    ],
+)
+def test_tokens_of_a_sentencepiece_vocabulary_are_found_too(names, find_image, tmp_path, edits, chosen, rejected):
+    """As Llama's and Vicuna's: words carry the space before them, unknown characters fall back to bytes."""
+    folder = build_llava(tmp_path / "llava", tokenizer=build_llama_tokenizer)
+    processor = load_processor(folder)
+    encoder = PairEncoder(processor, find_image, TrainingConfig(), end_tokens(processor.tokenizer, None))
+    encoded = encoder.encode(make_pair("p", names[0], edits))
+    for ids, weights, wanted in (
+        (encoded.chosen, encoded.chosen_weights, chosen),
+        (encoded.rejected, encoded.rejected_weights, rejected),
+    ):
+        corrected = [token for token, weight in zip(ids, weights, strict=True) if weight == 5.0]
+        assert processor.tokenizer.convert_ids_to_tokens(corrected) == wanted
+
+
 def test_the_seam_of_a_deletion_is_the_next_token_or_the_end(encoder, names):
     middle = encoder().encode(make_pair("p", names[0], [(" and a knife", "")]))
     assert sum(weight == 5.0 for weight in middle.chosen_weights) == 1
@@ -102,6 +128,23 @@ def test_recipes_of_the_released_code_diff_token_ids(encoder, names):
     assert set(deletion.chosen_weights) == {1.0}
 
 
+def test_a_pair_without_any_weight_is_left_out_and_says_why(encoder, names):
+    """With shared tokens at 0 a deletion teaches the released code's rule nothing."""
+    pair = make_pair("p", names[0], [(" and a knife", "")])
+    for measure_only in (False, True):
+        with pytest.raises(Unusable, match="teach nothing"):
+            encoder(config=RECIPES["vl-rlhf"], measure_only=measure_only).encode(pair)
+        assert encoder(config=RECIPES["rlhfv-2024"], measure_only=measure_only).encode(pair)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("edits", [[("knife", "fork")], [(" and a knife", "")], [("There", "Here")], [("", "Well. ")]])
+def test_measured_pairs_weigh_what_they_will_weigh(encoder, names, name, edits):
+    config, pair = RECIPES[name].changed(shared_weight=1.0), make_pair("p", names[0], edits)
+    exact, measured = (encoder(config=config, measure_only=only).encode(pair) for only in (False, True))
+    assert (exact.chosen_weights, exact.rejected_weights) == (measured.chosen_weights, measured.rejected_weights)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -117,11 +160,38 @@ def test_unusable_pairs_say_why(encoder, names, change, reason):
         encoder().encode(dataclasses.replace(make_pair("p", names[0]), **change))
 
 
-def test_a_picture_that_cannot_be_read_is_a_reason(encoder, names, tmp_path, processors):
+@pytest.mark.parametrize("measure_only", [False, True])
+def test_a_picture_that_cannot_be_read_is_a_reason(names, tmp_path, processors, measure_only):
     (tmp_path / names[0]).write_bytes(b"not a picture")
-    broken = PairEncoder(processors["llava"], lambda name: tmp_path / name, TrainingConfig(), (1,))
+    find, settings = (lambda name: tmp_path / name), TrainingConfig()
+    broken = PairEncoder(processors["llava"], find, settings, (1,), measure_only=measure_only)
     with pytest.raises(Unusable, match="cannot be opened"):
         broken.encode(make_pair("p", names[0]))
+
+
+def test_a_template_that_wants_the_last_word_to_be_a_question(encoder, processors, names):
+    processor, pair = processors["llava"], make_pair("p", names[0])
+    before, expected = processor.chat_template, encoder().encode(pair)
+    refusing = "{% if messages[-1]['role'] == 'assistant' %}{{ raise_exception('whose turn is it?') }}{% endif %}"
+    try:
+        processor.chat_template = refusing + before
+        encoded = encoder().encode(pair)
+        assert (encoded.prompt, encoded.chosen) == (expected.prompt, expected.chosen)
+        assert encoded.chosen_weights == expected.chosen_weights
+    finally:
+        processor.chat_template = before
+
+
+def test_a_conversation_that_the_template_refuses_is_a_reason(encoder, processors, names):
+    processor = processors["llava"]
+    before = processor.chat_template
+    try:
+        processor.chat_template = "{{ raise_exception('no earlier turns') }}"
+        for measure_only in (False, True):
+            with pytest.raises(Unusable, match="no earlier turns"):
+                encoder(measure_only=measure_only).encode(make_pair("p", names[0]))
+    finally:
+        processor.chat_template = before
 
 
 def test_a_long_pair_is_left_out_and_never_cut(encoder, names):

@@ -3,10 +3,13 @@ import sys
 
 import pytest
 
+from rlhfv.corrections.images import ImageShelf
 from rlhfv.ddpo.check import check_run
-from rlhfv.ddpo.config import TrainingConfig
+from rlhfv.ddpo.config import RECIPES, TrainingConfig
 from rlhfv.ddpo.cost import Cost, count_cost, pairs_at_once
+from rlhfv.ddpo.train import train
 from rlhfv.models.catalog import fetch_config, find_entry
+from rlhfv.run_folder import RunFolder
 from tests.ddpo.conftest import SHORT, make_pair
 
 
@@ -39,6 +42,33 @@ def test_usable_and_skipped_rows_with_reasons_and_costs(bases, find_image, names
     assert report.longest < 500
     assert any("too few" in warning for warning in report.warnings)
     assert report.to_dict()["usable"] == 12
+
+
+def test_pictures_that_the_shelf_lost_or_that_are_broken_are_reasons(bases, find_image, names, pairs, tmp_path):
+    """The studio asks its shelf, which has no path for what it does not hold."""
+    shelf = ImageShelf(tmp_path / "shelf")
+    kept = [shelf.intake(find_image(name).read_bytes()).name for name in names[:3]]
+    (shelf.folder / kept[1]).unlink()
+    (shelf.folder / kept[2]).write_bytes(b"not a picture")
+    rows = [make_pair(f"p{number}", name) for number, name in enumerate(kept)]
+    report = check_run(rows, SHORT, find_entry(str(bases["llava"])), shelf.path)
+    assert report.usable == 1
+    assert [identity for identity, _ in report.skipped] == ["p1", "p2"]
+    assert "missing" in report.skipped[0][1]
+    assert "cannot be opened" in report.skipped[1][1]
+
+
+def test_the_check_says_of_each_pair_what_the_run_says(bases, images, find_image, names, pairs, tmp_path):
+    config = RECIPES["vl-rlhf"].changed(batch_size=4, max_length=200, eval_fraction=0.0)
+    rows = [*pairs[:6], make_pair("same", names[0], edits=[]), make_pair("long", names[0], answer="knife " * 500)]
+    report = check_run(rows, config, find_entry(str(bases["llava"])), find_image)
+    train(rows, config, images=images, output=tmp_path / "run", model=str(bases["llava"]))
+    events, _ = RunFolder(tmp_path / "run").read_events()
+    assert {event["pair"] for event in events if event["kind"] == "skip"} == {
+        identity for identity, _ in report.skipped
+    }
+    assert [event["pairs"] for event in events if "pairs" in event] == [report.usable]
+    assert next(event["total_steps"] for event in events if event["kind"] == "step") == report.steps
 
 
 def test_nothing_usable_is_a_report_and_no_error(bases, find_image, names):

@@ -47,17 +47,28 @@ def test_the_key_of_a_pair_holds_tokens_and_image_bytes(pair, find_image, tmp_pa
 def test_the_setting_tells_what_scores_depend_on(bases):
     base = load_base(find_entry(str(bases["llava"])), TrainingConfig())
 
-    def describe():
-        return describe_setting(base.model, base.processor, base.name, base.revision)
+    before, changed = describe_setting(base), set()
 
-    before = describe()
+    def assert_changes(name):
+        changed.add(name)
+        now = describe_setting(base)
+        assert {name for name in before if now[name] != before[name]} == changed
+
+    assert (before["model"], before["revision"]) == (base.name, base.revision)
     base.processor.chat_template += " "
-    assert {name for name in before if describe()[name] != before[name]} == {"template"}
+    assert_changes("template")
     base.processor.image_processor.image_mean = [0.0, 0.0, 0.0]
+    assert_changes("image processor")
     base.model.to(torch.bfloat16)
-    changed = {name for name in before if describe()[name] != before[name]}
-    assert changed == {"template", "image processor", "dtype"}
-    assert before["revision"] == base.revision
+    assert_changes("dtype")
+    base.bfloat16 = True  # full tuning computes in it with weights of float32
+    assert_changes("precision")
+    base.processor.tokenizer.add_tokens(["knifefork"])
+    assert_changes("tokenizer")
+    base.model.set_attn_implementation("eager")
+    assert_changes("attention")
+    base.revision = "another"
+    assert_changes("revision")
 
 
 def test_scores_find_their_pair_whatever_the_batches(pair):

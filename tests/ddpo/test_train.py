@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import os
@@ -5,22 +6,24 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlhfv.corrections.conversation import Sampling
+from rlhfv.corrections.conversation import Prompt, Sampling, Turn
 from rlhfv.ddpo import train as training
 from rlhfv.ddpo.base import load_base
 from rlhfv.ddpo.reference import StaleReference
 from rlhfv.ddpo.train import last_checkpoint, run, train
 from rlhfv.errors import InvalidData, RunFailed
 from rlhfv.models.catalog import find_entry
-from rlhfv.models.local import load_model
+from rlhfv.models.local import Row, load_model
 from rlhfv.run_folder import RunFolder
 from tests.ddpo.conftest import SHORT, make_pair
 
+pytestmark = pytest.mark.usefixtures("few_looks")
 STEP_FIELDS = {
     "loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen",
     "logps/rejected", "pairs_per_second", "memory", "eta", "step", "total_steps", "epoch",
@@ -38,15 +41,6 @@ def events(folder, kind=None):
 
 def weights(folder):
     return load_file(Path(folder) / "adapter" / "adapter_model.safetensors")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def every_step_is_an_event_and_few_looks_are_taken():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rlhfv.ddpo.trainer.EVENTS_A_SECOND", math.inf)
-        patch.setattr("rlhfv.ddpo.train.LOOKS", 2)
-        patch.setattr("rlhfv.ddpo.watch.PROBES", 2)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -142,13 +136,72 @@ def test_the_adapter_answers_beside_the_baseline(finished, bases, find_image, pa
 
 
 @pytest.mark.parametrize("family", ["smolvlm", "qwen2_5_vl"])
-def test_other_families_learn_too(bases, images, pairs, tmp_path, family):
+def test_other_families_learn_too_and_answer_with_the_adapter(bases, images, pairs, tmp_path, find_image, family):
     result = start(bases[family], images, pairs[:8], tmp_path / "run", SHORT.changed(epochs=4))
     losses = [event["loss"] for event in events(tmp_path / "run", "step")]
     assert result.state == "done"
     assert losses[0] == pytest.approx(math.log(2), abs=1e-5)
     assert losses[-1] < 0.6
     assert not [event for event in events(tmp_path / "run", "log") if "more slowly" in event["text"]]
+    model = load_model(str(bases[family]), [result.path])
+    try:
+        (voice,) = model.adapters()
+        assert not model.adapters()[voice].changes_nothing
+        rows = [Row(None, pairs[0].prompt), Row(voice, pairs[0].prompt)]
+        *_, (base, tuned) = model.answer_both(rows, Sampling(max_new_tokens=20), find_image)
+        assert base != tuned
+    finally:
+        model.unload()
+
+
+@pytest.mark.parametrize("family", ["llava", "smolvlm", "qwen2_5_vl"])
+def test_pairs_with_several_images_and_with_none_learn_together(bases, images, pairs, names, tmp_path, family):
+    def asked(name, question, pictures, history=()):
+        return dataclasses.replace(pairs[0], id=name, prompt=Prompt(question, pictures, history))
+
+    mixed = [
+        asked("none", "what is said?", ()),
+        asked("two", "compare them", (names[1], names[5])),
+        asked("later", "and this one?", (names[2],), (Turn("what is it?", "a dog", (names[3],)),)),
+        asked("one", "what is it?", (names[4],)),
+    ]
+    result = start(bases[family], images, mixed, tmp_path / "run", SHORT.changed(epochs=4))
+    losses = [event["loss"] for event in events(tmp_path / "run", "step")]
+    assert result.state == "done"
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-5)
+    assert losses[-1] < 0.6
+    assert not events(tmp_path / "run", "skip")
+    assert not [event for event in events(tmp_path / "run", "log") if "more slowly" in event["text"]]
+
+
+@pytest.mark.parametrize("extra", [{}, {"full_tuning": True, "learning_rate": 1e-4}], ids=["adapter", "full"])
+def test_in_bfloat16_it_learns_and_starts_near_ln_2(bases, images, pairs, tmp_path, extra):
+    result = start(bases["llava"], images, pairs[:8], tmp_path / "run", SHORT.changed(precision="bfloat16", **extra))
+    losses = [event["loss"] for event in events(tmp_path / "run", "step")]
+    assert losses[0] == pytest.approx(math.log(2), abs=0.02)
+    assert losses[-1] < 0.5
+    assert {value.dtype for value in load_file(next(result.path.glob("*.safetensors"))).values()} == {torch.float32}
+
+
+def test_how_many_fit_at_once_changes_nothing(bases, images, pairs, tmp_path, monkeypatch):
+    """Eleven pairs in steps of eight: the last step has three, in pieces of one, two and one, or all at once."""
+    made = {}
+    for size in (1, 2, 8):
+        monkeypatch.setattr(training, "pairs_at_once", lambda *_, size=size: size)
+        start(bases["llava"], images, pairs[:11], tmp_path / str(size), SHORT.changed(batch_size=8))
+        losses = [event["loss"] for event in events(tmp_path / str(size), "step")]
+        made[size] = losses, weights(tmp_path / str(size))
+    for size in (2, 8):
+        assert made[size][0] == pytest.approx(made[1][0], abs=1e-4)
+        for name, value in made[1][1].items():
+            assert (made[size][1][name] - value).norm() <= 1e-3 * value.norm() + 1e-7, name
+
+
+def test_a_run_of_one_step_learns(bases, images, pairs, tmp_path):
+    """The first step of a warm-up has rate 0: a run that is nothing else would end as it began."""
+    start(bases["llava"], images, pairs[:3], tmp_path / "run", SHORT.changed(epochs=1))
+    assert len(events(tmp_path / "run", "step")) == 1
+    assert any(value.abs().max() > 0 for name, value in weights(tmp_path / "run").items() if "lora_B" in name)
 
 
 def stop_after(monkeypatch, steps):
@@ -163,13 +216,19 @@ def stop_after(monkeypatch, steps):
     monkeypatch.setattr(training.DDPOTrainer, "log", log)
 
 
-def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one(bases, images, pairs, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("step", "at_once"), [(2, 5), (4, 1)], ids=["after an epoch", "inside one"])
+def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one(
+    bases, images, pairs, tmp_path, monkeypatch, step, at_once
+):
+    """Of twelve pairs in steps of five an epoch has three steps, the last of two pairs; it stops one step later."""
     config = SHORT.changed(lora_dropout=0.1, batch_size=5)
+    monkeypatch.setattr(training, "pairs_at_once", lambda *_: at_once)
     start(bases["llava"], images, pairs, tmp_path / "whole", config)
     with monkeypatch.context() as patch:
-        stop_after(patch, 3)
+        stop_after(patch, step)
         stopped = start(bases["llava"], images, pairs, tmp_path / "broken", config)
     assert stopped.state == "stopped"
+    assert last_checkpoint(RunFolder(tmp_path / "broken")).name == f"checkpoint-{step + 1}"
     assert events(tmp_path / "broken")[-1]["state"] == "stopped"
     assert not (tmp_path / "broken" / "adapter").exists()
     torch.manual_seed(12345)  # whatever else happened in the process
@@ -235,12 +294,13 @@ def test_a_first_loss_other_than_ln_2_ends_the_run(bases, images, pairs, tmp_pat
 
     def wrong(some, *rest):
         compute(some, *rest)
-        for pair in some:
-            pair.reference[: len(pair.chosen)] -= 1.0
+        some[0].reference[: len(some[0].chosen)] -= 1.0
 
     monkeypatch.setattr(training, "compute_references", wrong)
+    monkeypatch.setattr(training, "pairs_at_once", lambda *_: 1)
+    config = SHORT.changed(batch_size=12)  # one pair of twelve is enough, in whichever piece of the step it comes
     with pytest.raises(RunFailed, match="not ln 2"):
-        start(bases["llava"], images, pairs, tmp_path / "run")
+        start(bases["llava"], images, pairs, tmp_path / "run", config)
     assert events(tmp_path / "run")[-1]["kind"] == "error"
 
 
@@ -263,7 +323,7 @@ def test_a_calm_run_does_not_warn(finished):
     assert events(finished[0], "warn") == []
 
 
-def test_runs_without_a_usable_pair_or_an_even_share_are_refused(bases, images, names, pairs, tmp_path):
+def test_runs_without_a_usable_pair_or_an_even_share_are_refused(bases, images, names, pairs, tmp_path, monkeypatch):
     with pytest.raises(RunFailed, match="None of 1 pairs"):
         start(bases["llava"], images, [make_pair("same", names[0], edits=[])], tmp_path / "none")
     with pytest.raises(InvalidData, match="no setting"):
@@ -271,6 +331,10 @@ def test_runs_without_a_usable_pair_or_an_even_share_are_refused(bases, images, 
             {"kind": "training", "base": {}, "training": {"lr": 1}}, [], lambda name: images / name
         )
         run(tmp_path / "odd")
+    three = SimpleNamespace(num_processes=3, process_index=0, is_main_process=True, device=torch.device("cpu"))
+    monkeypatch.setattr(training, "PartialState", lambda: three)
+    with pytest.raises(InvalidData, match="shared by 3 devices"):
+        start(bases["llava"], images, pairs[:4], tmp_path / "uneven")
 
 
 def test_full_tuning_moves_every_part_and_resumes_exactly(bases, images, pairs, tmp_path, monkeypatch):
@@ -279,6 +343,7 @@ def test_full_tuning_moves_every_part_and_resumes_exactly(bases, images, pairs, 
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         start(bases["llava"], images, pairs[:8], tmp_path / "broken", config)
+    assert last_checkpoint(RunFolder(tmp_path / "broken")).name == "checkpoint-3"
     resumed = run(tmp_path / "broken", find_entry(str(bases["llava"])))
     models = [load_base(find_entry(str(place)), config).model for place in (bases["llava"], whole.path, resumed.path)]
     before, after, again = [dict(model.named_parameters()) for model in models]

@@ -240,5 +240,5 @@ def test_what_is_no_run_is_refused(tmp_path, capsys):
 
 
 def test_the_first_500_test_scenes_are_the_figures_scenes():
-    assert len(WORLD.figure_sources()) == demo_world.MAX_SCENES
-    assert WORLD.figure_sources()[0] == WORLD.draw(demo_world.SPLIT, 0)[1]
+    assert demo_world.SPLIT == "test" and demo_world.MAX_SCENES == 500
+    assert WORLD.draw(demo_world.SPLIT, 0)[1] == "demo:test/0"

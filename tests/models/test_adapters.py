@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rlhfv.errors import ModelUnavailable
+from rlhfv.errors import GenerationFailed, ModelUnavailable
 from rlhfv.models.local import Row, load_model
 from tests.models.conftest import GREEDY, generate, one_turn
 from tests.models.tiny import add_random_adapter, build_llava
@@ -224,10 +224,84 @@ def test_an_adapter_of_the_tower_alone_does_change_something(model, folders, pic
     assert (info.changes_nothing, info.touches_vision, info.mixes) == (False, True, False)
 
 
-def test_prompt_learning_is_refused(model, adapter, pictures):
-    path = adapter / "adapter_config.json"
-    path.write_text(json.dumps({"peft_type": "PROMPT_TUNING", "task_type": "CAUSAL_LM", "num_virtual_tokens": 4}))
-    assert_refused_and_unchanged(model, adapter, pictures, "PROMPT_TUNING")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"peft_type": "PROMPT_TUNING", "task_type": "CAUSAL_LM", "num_virtual_tokens": 4},
+        {"peft_type": "LOHA", "r": 4, "target_modules": ["q_proj"]},
+        {"peft_type": "IA3", "target_modules": ["k_proj"], "feedforward_modules": []},
+    ],
+    ids=lambda settings: settings["peft_type"],
+)
+def test_other_kinds_than_lora_are_refused_as_what_they_are(model, adapter, pictures, settings):
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    refusal = assert_refused_and_unchanged(model, adapter, pictures, settings["peft_type"])
+    assert "LoRA" in refusal.fix
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora"])
+def test_adapters_that_would_change_the_baseline_are_refused(model, folders, pictures, tmp_path, start):
+    """PEFT takes the start of such an adapter out of the base's own weights, also when it loads one."""
+    adapter = add_random_adapter(folders["llava"], tmp_path / "adapter", init_lora_weights=start)
+    refusal = assert_refused_and_unchanged(model, adapter, pictures, start)
+    assert "the baseline" in refusal.why
+
+
+def test_an_adapter_that_leaves_a_part_outside_is_refused(model, adapter, pictures):
+    """Original LLaVA keeps a trained projector beside the LoRA, where PEFT does not look."""
+    torch.save({}, adapter / "non_lora_trainables.bin")
+    refusal = assert_refused_and_unchanged(model, adapter, pictures, "non_lora_trainables.bin")
+    assert "less than it says" in refusal.why
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '"text"',
+        '{"peft_type": "LORA", "r": 0, "target_modules": ["q_proj"]}',
+        '{"peft_type": "LORA", "r": 4, "target_modules": 5}',
+        '{"peft_type": "LORA", "r": 4, "lora_alpha": "much", "target_modules": ["q_proj"]}',
+        '{"peft_type": "NEW", "r": 4}',
+    ],
+)
+@pytest.mark.parametrize("first", [True, False], ids=["alone", "beside another"])
+def test_damaged_settings_are_refused(model, folders, adapter, pictures, text, first):
+    if not first:
+        model.attach(folders["llava-adapter"])
+    before = {voice: logits(model, pictures, voice) for voice in (None, *model.adapters())}
+    (adapter / "adapter_config.json").write_text(text)
+    with pytest.raises(ModelUnavailable) as refusal:
+        model.attach(adapter)
+    assert refusal.value.why and refusal.value.fix
+    assert {voice: logits(model, pictures, voice) for voice in (None, *model.adapters())} == before
+
+
+def test_the_same_weights_under_two_names_are_two_adapters(model, adapter, pictures):
+    first, second = model.attach(adapter, "first"), model.attach(adapter, "second")
+    assert first != second
+    expected = logits(model, pictures, first)
+    assert logits(model, pictures, second) == expected
+    model.detach(first)
+    assert logits(model, pictures, second) == expected
+    model.detach(second)
+    assert not [name for name, _ in model.model.named_modules() if "lora" in name]
+
+
+def test_a_model_that_fails_while_an_adapter_is_tried_is_as_before(model, adapter, pictures):
+    before = logits(model, pictures, None)
+
+    def explode(*_):
+        raise RuntimeError("a layer broke")
+
+    handle = model.model.get_decoder().layers[-1].register_forward_hook(explode)
+    with pytest.raises(GenerationFailed, match="a layer broke"):
+        model.attach(adapter)
+    handle.remove()
+    assert model.adapters() == {}
+    assert logits(model, pictures, None) == before
+    assert logits(model, pictures, model.attach(adapter)) != before
 
 
 def test_a_name_that_is_no_adapter_is_refused(model, folders):

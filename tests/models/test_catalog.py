@@ -1,15 +1,18 @@
+import importlib.util
 import json
 import shutil
+import socket
 import subprocess
 import sys
 
 import huggingface_hub.constants
 import pytest
 import torch
-from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig, LlavaConfig
+from transformers import AutoConfig, CLIPVisionConfig, Gemma3nConfig, LlamaConfig, LlavaConfig
 
 from rlhfv.errors import ModelUnavailable
 from rlhfv.models import catalog
+from rlhfv.models.demo.objects import CLASSES
 from rlhfv.models.local import LocalModel, Row, load_model
 from tests.models.conftest import FAMILIES, generate, one_turn
 from tests.models.tiny import build_llava
@@ -121,6 +124,31 @@ def test_an_unknown_architecture_is_refused(tmp_path):
         LocalModel.load(str(tmp_path))
 
 
+def test_weights_that_need_a_package_are_refused_by_its_name(folders, tmp_path):
+    if importlib.util.find_spec("bitsandbytes"):
+        pytest.skip("bitsandbytes is installed")
+    folder = shutil.copytree(folders["llava"], tmp_path / "llava")
+    config = json.loads((folder / "config.json").read_text())
+    quantised = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": quantised}))
+    with pytest.raises(ModelUnavailable, match="bitsandbytes"):
+        LocalModel.load(str(folder))
+
+
+def test_an_architecture_that_needs_a_package_is_refused_from_its_config(tmp_path):
+    if importlib.util.find_spec("timm"):
+        pytest.skip("timm is installed")
+    Gemma3nConfig().save_pretrained(tmp_path / "gemma3n")
+    with pytest.raises(ModelUnavailable, match="timm"):
+        catalog.refuse_if_too_large(catalog.find_entry(str(tmp_path / "gemma3n")), CPU)
+
+
+def test_the_cache_of_keys_and_values_is_counted_from_the_layers(folders):
+    """Two layers of two heads of 16 for keys and as much for values, two rows of 2,048 tokens, four bytes each."""
+    estimate = catalog.estimate_memory(AutoConfig.from_pretrained(folders["llava"]), torch.float32)
+    assert estimate.working - estimate.weights // 10 == 2 * 2048 * 2 * (2 * 16 + 2 * 16) * 4
+
+
 def test_missing_weights_are_refused(folders, tmp_path):
     from safetensors.torch import load_file, save_file
 
@@ -153,10 +181,49 @@ def test_a_model_of_the_hub_loads_from_its_copy_here_and_is_named_by_its_commit(
     assert (model.entry.licence, model.entry.revision) == ("mit", COMMIT)
     assert generate(model, [Row(None, one_turn(pictures[0]))])[0].text
     adapter = tmp_path / "models--someone--adapter"
-    shutil.copytree(folders["llava-adapter"], adapter / "snapshots" / COMMIT)
+    snapshot = shutil.copytree(folders["llava-adapter"], adapter / "snapshots" / COMMIT)
     (adapter / "refs").mkdir()
     (adapter / "refs" / "main").write_text(COMMIT)
+    assert catalog.local_adapter("someone/adapter") == snapshot
     assert model.attach("someone/adapter").startswith("someone/adapter@")
     model.unload()
     with pytest.raises(ModelUnavailable, match="no copy on this machine"):
         load_model("someone/other-model")
+
+
+def test_adapters_are_looked_for_here_without_the_network_and_fetched_when_wanted(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+
+    def no_network(*_, **__):
+        raise AssertionError("the network was asked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "connect", no_network)
+        assert catalog.local_adapter("someone/adapter") is None
+        assert catalog.local_adapter(str(folders["llava-adapter"])) == folders["llava-adapter"]
+        with pytest.raises(ModelUnavailable, match="no adapter"):
+            catalog.local_adapter("/no/such/folder")
+    with pytest.raises(ModelUnavailable) as refusal:
+        catalog.adapter_folder("someone/adapter")
+    assert "'someone/adapter' cannot be fetched" in refusal.value.what
+    assert refusal.value.why and refusal.value.fix
+    # A copy that a broken download left half is none.
+    half = tmp_path / "cache" / "models--someone--adapter" / "snapshots" / COMMIT
+    half.mkdir(parents=True)
+    shutil.copy(folders["llava-adapter"] / "adapter_config.json", half)
+    (half.parents[1] / "refs").mkdir()
+    (half.parents[1] / "refs" / "main").write_text(COMMIT)
+    assert catalog.local_adapter("someone/adapter") is None
+
+
+def test_the_notice_of_the_demo_counts_what_it_knows():
+    entry = catalog.find_entry("demo")
+    assert entry.notice == f"Knows {len(CLASSES)} objects in drawn scenes; pick a real model for photos."
+
+
+def test_a_model_says_whether_it_takes_several_images(loaded):
+    assert all(model.takes_several_images for model, _ in loaded.values())
+    demo = load_model("demo")
+    assert not demo.takes_several_images, "it was never shown two"
+    demo.unload()

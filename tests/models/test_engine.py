@@ -1,5 +1,6 @@
 """Two rows are what each would be alone; where they cannot be, they are alone."""
 
+import json
 import shutil
 
 import pytest
@@ -55,6 +56,46 @@ def test_several_images_and_an_image_that_joins_later(loaded, pictures, family):
     assert [answer.tokens for answer in both] == [answer.tokens for answer in alone(model, rows, GREEDY)]
     swapped = generate(model, [Row(None, one_turn(*reversed(pictures)))])
     assert swapped[0].tokens != both[0].tokens
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_row_with_images_beside_one_without(loaded, pictures, family):
+    model, adapter = loaded[family]
+    for rows in (
+        [Row(None, one_turn(pictures[0])), Row(adapter, one_turn())],
+        [Row(None, one_turn()), Row(adapter, one_turn(*pictures))],
+    ):
+        both = generate(model, rows)
+        assert both[0].row_layout == both[1].row_layout == (BASELINE, adapter)
+        assert [answer.tokens for answer in both] == [answer.tokens for answer in alone(model, rows, GREEDY)]
+
+
+def test_a_long_history_does_not_cut_the_answer_beside_it(llava, pictures):
+    """Near the end of the context the padding of the longer row would take the shorter one's room."""
+    model, adapter = llava
+    rows = [Row(None, one_turn(pictures[0])), Row(adapter, one_turn(question="q" * 2015))]
+    both = generate(model, rows)
+    assert [len(answer.tokens) < GREEDY.max_new_tokens for answer in both] == [False, True]
+    assert [answer.tokens for answer in both] == [answer.tokens for answer in alone(model, rows, GREEDY)]
+    assert [answer.row_layout for answer in both] == [(BASELINE,), (adapter,)]
+
+
+def test_a_penalty_of_the_makers_does_not_count_the_padding(folders, pictures, tmp_path):
+    """Qwen's settings penalise repetition, and its padding is one of the tokens that end an answer."""
+    rows = [Row(None, two_turns(pictures[0])), Row(None, two_turns(pictures[0], answer="there is a red car " * 3))]
+    free = load_model(str(folders["llava"]))
+    padding = generate(free, rows[:1])[0].tokens[0]
+    free.unload()
+    folder = shutil.copytree(folders["llava"], tmp_path / "llava")
+    settings = json.loads((folder / "generation_config.json").read_text())
+    settings |= {"repetition_penalty": 5.0, "pad_token_id": padding}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    model = load_model(str(folder))
+    both = generate(model, rows)
+    assert both[0].row_layout == (BASELINE, BASELINE)
+    assert both[0].tokens[0] == padding
+    assert [answer.tokens for answer in both] == [answer.tokens for answer in alone(model, rows, GREEDY)]
+    model.unload()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

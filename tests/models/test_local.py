@@ -1,3 +1,4 @@
+import json
 import shutil
 import threading
 import time
@@ -63,7 +64,8 @@ def test_a_row_that_ends_first_is_finished_and_the_other_goes_on(folders, pictur
 def test_the_makers_sampling_settings_do_not_leak_in(folders, pictures, tmp_path):
     folder = shutil.copytree(folders["llava"], tmp_path / "llava")
     settings = folder / "generation_config.json"
-    settings.write_text(settings.read_text().replace("{", '{"do_sample": true, "temperature": 5.0, "top_k": 3,', 1))
+    theirs = {"do_sample": True, "temperature": 5.0, "top_k": 3, "min_p": 0.1, "num_beams": 3, "max_length": 20}
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | theirs))
     model, plain = load_model(str(folder)), load_model(str(folders["llava"]))
     row = [Row(None, one_turn(pictures[0]))]
     assert generate(model, row)[0].tokens == generate(plain, row)[0].tokens
@@ -108,6 +110,7 @@ def test_closing_the_generator_stops_the_thread(llava, pictures):
     answers.close()
     generate(model, [Row(None, one_turn(pictures[0]))], Sampling(max_new_tokens=1))
     assert time.monotonic() - started < 2, "the next answer had to wait for the whole of the abandoned one"
+    assert hook_count(model) == 0
 
 
 def test_a_stopped_answer_that_waits_its_turn_is_never_made(llava, pictures):
@@ -145,6 +148,27 @@ def test_an_exception_inside_leaves_no_hooks_and_the_next_call_right(loaded, pic
     assert hook_count(model) == hooks
     assert generate(model, [rows[1]])[0].tokens == expected[1].tokens, "one row after two: stale names would raise"
     assert generate(model, rows) == expected
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_exception_in_the_tower_leaves_both_voices_right(loaded, pictures, tmp_path, family):
+    """The image is encoded in the baseline's voice: the adapter has to be on again afterwards."""
+    model, adapter = loaded[family]
+    picture = shutil.copy(pictures[0], tmp_path / "new.png")
+    rows = [Row(None, one_turn(pictures[0])), Row(adapter, one_turn(pictures[0]))]
+    expected = [answer.tokens for answer in generate(model, rows)]
+    tower = next(module for name, module in model.model.named_modules() if "vision" in name or "visual" in name)
+
+    def explode(*_):
+        raise RuntimeError("the tower broke")
+
+    handle = tower.register_forward_hook(explode)
+    with pytest.raises(GenerationFailed, match="the tower broke"):
+        generate(model, [Row(row.voice, one_turn(picture)) for row in rows])
+    handle.remove()
+    again = generate(model, [Row(row.voice, one_turn(picture)) for row in rows])
+    assert [answer.tokens for answer in again] == expected
+    assert generate(model, [rows[1]])[0].tokens == expected[1]
 
 
 def test_peft_alone_would_leave_its_hooks(folders, pictures):

@@ -1,3 +1,4 @@
+import copy
 import json
 import shutil
 
@@ -8,8 +9,8 @@ from PIL import Image
 
 from rlhfv.corrections.conversation import Prompt, Turn
 from rlhfv.errors import GenerationFailed, InvalidImage, ModelUnavailable
-from rlhfv.models.processors import load_processor
-from rlhfv.models.prompts import control_tokens, encode_prompt, plain_text, render_prompt
+from rlhfv.models.processors import copy_processor, load_processor
+from rlhfv.models.prompts import control_tokens, encode_prompt, plain_text, render_prompt, takes_several_images
 from tests.models.conftest import FAMILIES, one_turn
 from tests.models.tiny import build_llava
 
@@ -146,6 +147,17 @@ def test_a_missing_image_is_refused(processors, tmp_path):
         encode(processors["llava"], one_turn(tmp_path / "gone.png"))
 
 
+@pytest.mark.parametrize("kind", ["half", "text", "empty", "bomb"])
+def test_an_image_that_cannot_be_decoded_is_refused(processors, pictures, tmp_path, monkeypatch, kind):
+    whole = pictures[0].read_bytes()
+    data = {"half": whole[: len(whole) // 2], "text": b"hello", "empty": b"", "bomb": whole}[kind]
+    if kind == "bomb":
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    (tmp_path / "picture.png").write_bytes(data)
+    with pytest.raises(InvalidImage, match=r"picture\.png cannot be opened"):
+        encode(processors["llava"], one_turn(tmp_path / "picture.png"))
+
+
 def test_a_template_that_takes_one_image_says_so(folders, pictures, tmp_path):
     folder = shutil.copytree(folders["llava"], tmp_path / "llava")
     (folder / "chat_template.jinja").write_text(
@@ -156,3 +168,48 @@ def test_a_template_that_takes_one_image_says_so(folders, pictures, tmp_path):
     assert encode(processor, one_turn(pictures[0]))["pixel_values"].shape[0] == 1
     with pytest.raises(GenerationFailed, match=r"2 image\(s\)"):
         encode(processor, one_turn(*pictures))
+    assert not takes_several_images(processor)
+
+
+def test_a_template_that_refuses_says_so(processors, pictures):
+    """Some makers' templates raise where a conversation is not of their shape."""
+    processor = copy.copy(processors["qwen2_5_vl"])
+    processor.chat_template = (
+        "{% for m in messages %}{% for p in m['content'] %}{% if p['type'] == 'image' %}{% if not loop.first %}"
+        "{{ raise_exception('only one image') }}{% endif %}<|image_pad|>{% else %}{{ p['text'] }}{% endif %}"
+        "{% endfor %}{% endfor %}"
+    )
+    assert encode(processor, one_turn(pictures[0]))["image_grid_thw"].shape[0] == 1
+    with pytest.raises(GenerationFailed, match="only one image"):
+        encode(processor, one_turn(*pictures))
+    assert not takes_several_images(processor)
+
+
+@pytest.mark.parametrize(
+    "template", ["{% for %}", "{{ nothing.at.all }}", "{{ messages[0]['content'] + 'x' }}", "{{ 1 / 0 }}"]
+)
+def test_a_broken_template_says_so(processors, pictures, template):
+    processor = copy.copy(processors["llava"])
+    processor.chat_template = template
+    with pytest.raises(GenerationFailed, match="template refuses"):
+        encode(processor, one_turn(pictures[0]))
+    assert not takes_several_images(processor)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_whether_a_template_takes_several_images_is_known(processors, family):
+    processor = copy.copy(processors[family])
+    assert takes_several_images(processor)
+    # Qwen's processor takes pictures that have no place in the text, and says nothing.
+    processor.chat_template = processor.image_token + "{{ messages[-1]['content'][-1]['text'] }}"
+    assert not takes_several_images(processor)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_processor_is_copied_with_its_video_half(folders, tmp_path, family):
+    copy_processor(folders[family], tmp_path)
+    left_out = {"config.json", "generation_config.json", "model.safetensors"}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        path.name: path.read_bytes() for path in folders[family].iterdir() if path.name not in left_out
+    }
+    assert load_processor(tmp_path).chat_template

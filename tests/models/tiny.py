@@ -5,10 +5,11 @@ answers wander instead of repeating one token; the tokenizers are byte-level, so
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     AutoModelForImageTextToText,
     CLIPVisionConfig,
@@ -43,6 +44,27 @@ def build_tokenizer(folder: Path, special: list[str], **tokens: str) -> PreTrain
     backend.train_from_iterator([" ".join(WORDS)] * 4, trainer)
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, padding_side="left", **tokens)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def build_llama_tokenizer(folder: Path, special: list[str], **tokens: str) -> PreTrainedTokenizerFast:
+    """A vocabulary like Llama's and Vicuna's: whole words with the space before them, single letters, and bytes for
+    all that is unknown; saved to `folder`."""
+    words = [f"▁{word}" for word in [*WORDS, "There", "Where"]]
+    letters = sorted({letter for word in words for letter in word} | set(".,?:ASITNURE"))
+    # Merges build each word from its left end.
+    parts = {word[:size] for word in words for size in range(2, len(word) + 1)}
+    merges = sorted({(part[:-1], part[-1]) for part in parts}, key=lambda pair: (len(pair[0]), pair))
+    entries = ["<unk>", *special, *(f"<0x{byte:02X}>" for byte in range(256)), *letters, *sorted(parts)]
+    vocabulary = {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
+    backend = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, padding_side="left", unk_token="<unk>", **tokens)
     tokenizer.save_pretrained(folder)
     return tokenizer
 
@@ -83,16 +105,17 @@ def build_llava(
     image_size: int = 28,
     tie: bool = False,
     vision: dict | None = None,
+    tokenizer: Callable[..., PreTrainedTokenizerFast] = build_tokenizer,
     **text: int,
 ) -> Path:
     """LLaVA: CLIP tower (patches of 14 px), Llama text model, Vicuna-like template that takes several images.
 
-    `text` and `vision` override sizes of the two models, `tie` shares the embeddings of the text model;
-    `chat_template=False` leaves the template out.
+    `text` and `vision` override sizes of the two models, `tie` shares the embeddings of the text model; `tokenizer`
+    builds another vocabulary; `chat_template=False` leaves the template out.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer(
+    tokenizer = tokenizer(
         folder, ["<s>", "</s>", "<pad>", "<image>"], bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )
     write_json(

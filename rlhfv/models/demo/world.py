@@ -17,8 +17,6 @@ from rlhfv.models.demo.oracle import annotate
 from rlhfv.models.demo.reading import Finding, find_mentions, review
 from rlhfv.models.demo.scenes import SPLITS, Scene, draw_scene, render, scene_from_source, scene_source
 
-FIGURE_SCENES = 500  # the first of "test": what every figure in the README is measured on
-
 
 @dataclass(frozen=True)
 class Measurement:
@@ -80,10 +78,6 @@ class DemoWorld:
     def example_sources(self, count: int = 6) -> tuple[str, ...]:
         """Sources of example pictures, from the split that no figure is measured on."""
         return tuple(f"demo:validation/{seed}" for seed in range(count))
-
-    def figure_sources(self, count: int = FIGURE_SCENES) -> tuple[str, ...]:
-        """The sources every figure is measured on."""
-        return tuple(f"demo:test/{seed}" for seed in range(count))
 
     def classes(self) -> tuple[str, ...]:
         """The kinds of things that the model knows."""

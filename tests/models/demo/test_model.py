@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as some
 from transformers import AutoProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
+from rlhfv.ddpo.config import RECIPES
 from rlhfv.models.demo import WEIGHTS
 from rlhfv.models.demo.build import ask, load
 from rlhfv.models.demo.language import DETAILED_PROMPT, answer_how_many, answer_present
 from rlhfv.models.demo.objects import CLASSES
 from rlhfv.models.demo.scenes import draw_scene, render, scene_source
 from rlhfv.models.demo.world import DemoWorld, summarise
+from rlhfv.models.identity import folder_identity
+from rlhfv.models.local import load_model
 
 SCENES = [draw_scene("validation", seed) for seed in range(24)]
 
@@ -33,7 +36,8 @@ def test_it_loads_like_any_other_and_computes_in_float32(loaded):
     assert isinstance(model, LlavaForConditionalGeneration) and model.dtype == torch.float32
     assert type(processor) is type(AutoProcessor.from_pretrained(WEIGHTS))
     assert 2e6 < model.num_parameters() < 6e6
-    assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) < 16 * 2**20
+    shipped = [*WEIGHTS.iterdir(), *WEIGHTS.with_name("adapter").iterdir()]
+    assert sum(path.stat().st_size for path in shipped) <= 16 * 2**20
 
 
 def test_descriptions_name_what_is_there(loaded):
@@ -56,6 +60,19 @@ def test_short_questions_are_mostly_answered_right(loaded):
         plural = next(one.plural for one in CLASSES if one.name == name)
         right += ask(*loaded, picture, f"How many {plural} are there?") == [answer_how_many(scene, name)]
     assert right >= 11
+
+
+def test_lists_and_places_are_mostly_right(loaded):
+    """As the oracle reads them: nothing false in a list, and the place of what is asked for."""
+    world, right = DemoWorld(), {"list": 0, "where": 0}
+    for scene in SCENES[:8]:
+        picture, source = [render(scene)], scene_source(scene)
+        name = scene.objects[0].name
+        for kind, question in (("list", "List the objects in the picture."), ("where", f"Where is the {name}?")):
+            (answer,) = ask(*loaded, picture, question)
+            claims = world.review(source, question, answer)
+            right[kind] += bool(claims) and all(claim.is_true for claim in claims)
+    assert right["list"] >= 5 and right["where"] >= 5
 
 
 def test_a_second_turn_is_answered(loaded):
@@ -126,3 +143,18 @@ def test_the_log_beside_the_weights_tells_seed_and_figures():
     assert figures["scenes"] == 500
     assert 0.35 <= figures["response_rate"] <= 0.60 and figures["recall"] >= 0.88
     assert any(line["kind"] == "start" and "seed" in line for line in lines)
+    took = {line["kind"]: line["seconds"] for line in lines if not line["kind"].endswith("resumed")}
+    assert sum(took[kind] for kind in ("pictures", "tower", "figures")) < 90 * 60, "pictures, tower, then all the rest"
+
+
+def test_the_adapter_that_ships_is_of_this_base_and_of_1400_oracle_pairs():
+    card = json.loads((WEIGHTS.with_name("adapter") / "rlhfv.json").read_text())
+    assert card["base"] == {"name": "demo", "revision": folder_identity(WEIGHTS).revision}
+    assert (card["pairs"]["count"], card["pairs"]["annotators"]) == (1400, {"oracle": 1400})
+    assert card["training"]["recipe"] in RECIPES
+    model = load_model("demo", [WEIGHTS.with_name("adapter")])
+    try:
+        (info,) = model.adapters().values()
+        assert info.mixes and not info.changes_nothing
+    finally:
+        model.unload()

@@ -6,9 +6,11 @@ from itertools import pairwise
 import pytest
 
 from rlhfv.errors import InvalidData
-from rlhfv.models.demo.objects import BY_NAME, CLASS_NAMES, RULES
+from rlhfv.models.demo.objects import BY_NAME, CLASS_NAMES, CLASSES, RULES
 from rlhfv.models.demo.scenes import (
     SCENE_TYPES,
+    SHEET_PATH,
+    SIZES,
     SPLITS,
     TYPICAL,
     Scene,
@@ -17,6 +19,16 @@ from rlhfv.models.demo.scenes import (
     scene_from_source,
     scene_source,
 )
+
+COCO = frozenset(
+    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
+    "bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,"
+    "skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,"
+    "cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,"
+    "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,"
+    "refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush".split(",")
+)
+"""The 80 classes of COCO's detection task (Lin et al., 2014, arXiv:1405.0312)."""
 
 
 def test_a_seed_always_draws_the_same_scene_and_picture():
@@ -57,6 +69,19 @@ def test_scenes_hold_what_they_promise():
         repeated |= len(scene.counts()) < len(scene.objects)
     assert seen == set(CLASS_NAMES) and len(CLASS_NAMES) >= 40
     assert types == set(SCENE_TYPES) and counts == {1, 2, 3} and repeated
+
+
+def test_at_least_forty_of_the_things_are_classes_of_coco():
+    assert sum(bool({one.name, *one.synonyms} & COCO) for one in CLASSES) >= 40
+    assert SHEET_PATH.is_file() and "Noto" in SHEET_PATH.with_name("NOTICE").read_text()
+
+
+def test_sizes_vary_and_some_things_are_where_nobody_expects_them():
+    scenes = [draw_scene("validation", seed) for seed in range(300)]
+    placed = [(scene.scene_type, one) for scene in scenes for one in scene.objects]
+    assert {one.size for _, one in placed} == set(SIZES)
+    atypical = sum(one.name not in TYPICAL[scene_type] for scene_type, one in placed)
+    assert 0.05 < atypical / len(placed) < 0.3
 
 
 def test_rules_and_typical_things_name_known_classes_and_no_target_is_a_trigger():
