@@ -30,8 +30,8 @@ def list_files(root: Path = ROOT) -> dict[str, Path]:
 
 def lay_out(folder: Path, root: Path = ROOT) -> None:
     """Copies the files into an empty `folder`."""
-    if folder.exists() and any(folder.iterdir()):
-        sys.exit(f"'{folder}' is not empty. Files of an earlier version would stay in it. Name another.")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        sys.exit(f"'{folder}' is not an empty folder. What is in it would stay among the Space's files. Name another.")
     for target, source in list_files(root).items():
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / target)

@@ -18,9 +18,13 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def start_app(data_dir: Path, port: int, root: Path = ROOT) -> subprocess.Popen:
-    """`python app.py` of the project at `root`; its output goes to app.log beside the data folder."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+def start_app(
+    data_dir: Path, port: int, root: Path = ROOT, environment: dict[str, str] | None = None
+) -> subprocess.Popen:
+    """`python app.py` of the project at `root`; its output goes to app.log beside the data folder. Without an
+    `environment` it has this process's own and no Hub.
+    """
+    environment = {**(environment or {**os.environ, "HF_HUB_OFFLINE": "1"}), "GRADIO_ANALYTICS_ENABLED": "False"}
     with (data_dir.parent / "app.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "app.py", "--port", str(port), "--data-dir", str(data_dir)],

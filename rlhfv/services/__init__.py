@@ -9,10 +9,16 @@ from rlhfv.corrections.images import ImageShelf
 from rlhfv.corrections.store import Store
 from rlhfv.runs.local import LocalRuns
 from rlhfv.services.actor import Actor, local_actor
+from rlhfv.services.answering import Answering
 from rlhfv.services.chat import Chat
 from rlhfv.services.correcting import Correcting
+from rlhfv.services.erasing import Erasing
 from rlhfv.services.evaluating import Evaluating
+from rlhfv.services.hints import Hints
 from rlhfv.services.model_host import ModelHost
+from rlhfv.services.publishing import Publishing
+from rlhfv.services.queue import Queue
+from rlhfv.services.reviewing import Reviewing
 from rlhfv.services.training import Training
 from rlhfv.settings import Settings
 
@@ -26,23 +32,38 @@ class Services:
     host: ModelHost
     chat: Chat
     corrections: Correcting
+    hints: Hints
+    queue: Queue
+    answering: Answering
+    reviewing: Reviewing
     training: Training
+    publishing: Publishing
+    erasing: Erasing
     evaluation: Evaluating
 
 
 def build_services(settings: Settings) -> Services:
     """Opens the data folder and wires the rooms. Loads no model: that happens at the first question."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    store = Store(settings.data_dir / "studio.sqlite3")
+    store = Store(settings.data_dir / "studio.sqlite3", team=settings.team)
     shelf = ImageShelf(settings.data_dir / "images")
     runs = LocalRuns(settings.data_dir)
     host = ModelHost(settings, runs)
+    corrections = Correcting(settings, store, shelf)
+    training = Training(settings, store, shelf, host, runs)
+    publishing = Publishing(settings, store, shelf, training)
     return Services(
         settings=settings,
         store=store,
         host=host,
         chat=Chat(store, shelf, host),
-        corrections=Correcting(settings, store, shelf),
-        training=Training(settings, store, shelf, host, runs),
-        evaluation=Evaluating(settings, host, runs),
+        corrections=corrections,
+        hints=Hints(store, shelf, host, corrections),
+        queue=Queue(settings, store, shelf),
+        answering=Answering(store, shelf, host),
+        reviewing=Reviewing(settings, store),
+        training=training,
+        publishing=publishing,
+        erasing=Erasing(settings, store, shelf, runs, publishing),
+        evaluation=Evaluating(settings, store, shelf, host, runs),
     )

@@ -16,7 +16,7 @@ from rlhfv.corrections.store import Store
 from rlhfv.errors import InvalidData, NotFound
 from rlhfv.services.actor import Actor
 from rlhfv.services.model_host import BASELINE, ModelHost, Voice
-from rlhfv.services.terms import annotator_name, make_provenance, now
+from rlhfv.services.terms import agreed_terms, annotator_name, make_provenance, now
 
 MAX_QUESTION = 4000
 MAX_TURNS = 50
@@ -73,6 +73,7 @@ class StudioInfo:
     questions: tuple[str, ...]
     examples: tuple[tuple[Path, str], ...]
     can_draw: bool
+    several_pictures: bool
 
 
 class Chat:
@@ -97,6 +98,7 @@ class Chat:
             questions=tuple(world.questions) if world else ("Describe this image in detail.",),
             examples=self._examples,
             can_draw=world is not None,
+            several_pictures=self.host.several_pictures,
         )
 
     def add_image(self, actor: Actor, data: bytes) -> StoredImage:
@@ -126,9 +128,10 @@ class Chat:
         if document is None:
             return self._fresh(actor)
         state = _state_from_dict(document)
-        known = {voice.id for voice in self.host.voices(actor)}
+        # An adapter of the Hub was named by its source alone until it was fetched.
+        known = {name: voice.id for voice in self.host.voices(actor) for name in (voice.source, voice.id)}
         # A deleted adapter must not leave a conversation that cannot be opened.
-        left, right = (voice if voice in known else BASELINE for voice in (state.left, state.right))
+        left, right = (known.get(voice, BASELINE) for voice in (state.left, state.right))
         turns = tuple(
             replace(turn, **{side: self._with_judgement(getattr(turn, side)) for side in SIDES})
             for turn in state.turns
@@ -143,20 +146,27 @@ class Chat:
         return self._keep(actor, fresh)
 
     def set_images(self, actor: Actor, names: tuple[str, ...]) -> ChatState:
-        """Pictures that join the conversation with the next question; earlier turns keep theirs."""
+        """Pictures that join the conversation with the next question; earlier turns keep theirs. One that was asked
+        about is in the conversation already."""
         for name in names:
             self.shelf.path(name)
-        return self._keep(actor, replace(self.open(actor), pending_images=tuple(names)))
+        state = self.open(actor)
+        return self._keep(
+            actor, replace(state, pending_images=tuple(name for name in names if name not in state.images))
+        )
 
     def choose(self, actor: Actor, left: str, right: str, sampling: Sampling) -> ChatState:
         """Names the voice of each column and how they decode; raises `NotFound` for a voice that is not offered."""
         actor.require("chat")
-        for voice in (left, right):
-            self.host.voice(actor, voice)
-        _check_sampling(sampling)
+        left, right = (self.host.voice(actor, voice).id for voice in (left, right))
+        check_sampling(sampling)
         return self._keep(actor, replace(self.open(actor), left=left, right=right, sampling=sampling))
 
     def swap(self, actor: Actor) -> ChatState:
+        if self._lock(actor.visitor).is_taken:
+            raise InvalidData(
+                "The models are still answering.", "The columns change places between turns.", "Wait, or press stop."
+            )
         state = self.open(actor)
         turns = tuple(replace(turn, left=turn.right, right=turn.left) for turn in state.turns)
         return self._keep(actor, replace(state, left=state.right, right=state.left, turns=turns))
@@ -182,6 +192,13 @@ class Chat:
                     "There is no picture yet.",
                     "The models answer about a picture.",
                     "Upload one, paste one, or choose an example.",
+                )
+            pictures = len(state.images) + len(state.pending_images)
+            if pictures > 1 and not self.host.several_pictures:
+                raise InvalidData(
+                    f"This conversation would have {pictures} pictures.",
+                    "This model looks at one picture a conversation.",
+                    "Begin a new conversation with the new picture, or leave it out.",
                 )
             yield from self._stream(actor, state, question, stop)
 
@@ -276,7 +293,7 @@ class Chat:
         return ChatState(uuid.uuid4().hex, left=BASELINE, right=voices[1].id if len(voices) > 1 else BASELINE)
 
     def _keep(self, actor: Actor, state: ChatState) -> ChatState:
-        self.store.save_conversation(actor.visitor, _state_to_dict(state))
+        self.store.save_conversation(actor.visitor, asdict(state))
         return state
 
     def _lock(self, visitor: str) -> "_Lock":
@@ -302,6 +319,7 @@ class Chat:
             annotator=annotator_name(self.store, actor),
             created=now(),
             active_seconds=0.0,
+            **agreed_terms(self.store, actor),
         )
 
     def _save_judgement(self, actor: Actor, answers: tuple[str, ...], outcome: str) -> None:
@@ -313,6 +331,7 @@ class Chat:
         images = state.pending_images
         prompts = {side: Prompt(question, images, _history(state.turns, side)) for side in SIDES}
         voices = {side: self.host.voice(actor, getattr(state, side)) for side in SIDES}
+        state = replace(state, **{side: voice.id for side, voice in voices.items()})
         blank = {side: Reply(voice_title=voices[side].title) for side in SIDES}
         asked = replace(
             state,
@@ -354,7 +373,16 @@ class Chat:
             )
             self.store.add_answer(answer)
             replies[side] = replace(blank[side], text=answer.text, answer_id=answer.id, finished=result.finished)
-        yield self._keep(actor, replace(_with_replies(asked, replies), streaming=False))
+        yield self._end_turn(actor, _with_replies(asked, replies))
+
+    def _end_turn(self, actor: Actor, ended: ChatState) -> ChatState:
+        """Keeps a turn, and beside it what the visitor chose while it was answered: voices, a new picture, or another
+        conversation, into which the turn does not go."""
+        chosen = self.open(actor)
+        if chosen.conversation_id != ended.conversation_id:
+            return chosen
+        pending = tuple(name for name in chosen.pending_images if name not in ended.images)
+        return self._keep(actor, replace(chosen, turns=ended.turns, images=ended.images, pending_images=pending))
 
 
 class _Lock:
@@ -362,6 +390,10 @@ class _Lock:
 
     def __init__(self):
         self._lock = threading.Lock()
+
+    @property
+    def is_taken(self) -> bool:
+        return self._lock.locked()
 
     def __enter__(self):
         self._lock.acquire()
@@ -381,7 +413,7 @@ def _check_question(question: str) -> None:
         )
 
 
-def _check_sampling(sampling: Sampling) -> None:
+def check_sampling(sampling: Sampling) -> None:
     bounds = (("temperature", 0, 2), ("top_p", 0.01, 1), ("max_new_tokens", 1, 2048), ("seed", 0, 2**31 - 1))
     for name, low, high in bounds:
         value = getattr(sampling, name)
@@ -397,10 +429,6 @@ def _history(turns: tuple[ChatTurn, ...], side: str) -> tuple[Turn, ...]:
 
 def _with_replies(state: ChatState, replies: dict[str, Reply]) -> ChatState:
     return replace(state, turns=(*state.turns[:-1], replace(state.turns[-1], **replies)))
-
-
-def _state_to_dict(state: ChatState) -> dict:
-    return asdict(state)
 
 
 def _state_from_dict(document: dict) -> ChatState:

@@ -1,22 +1,37 @@
 """From an answer to a preference pair, and everything that happens to pairs afterwards."""
 
+import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from rlhfv.corrections.conversation import Answer, Turn
 from rlhfv.corrections.edits import CorrectedAnswer, Edit
+from rlhfv.corrections.hints import ShownHint
 from rlhfv.corrections.images import ImageShelf
 from rlhfv.corrections.pairs import Judgement, PreferencePair
 from rlhfv.corrections.store import Page, Revision, Store
-from rlhfv.errors import InvalidCorrection, InvalidData, NotFound
-from rlhfv.services.actor import Actor
-from rlhfv.services.terms import Terms, annotator_name, make_provenance, now, read_terms, require_terms, write_terms
+from rlhfv.corrections.tasks import EVERYBODY
+from rlhfv.errors import Forbidden, InvalidCorrection, NotFound
+from rlhfv.services.actor import Actor, asked_states, shown_state, worker_id
+from rlhfv.services.hints import recall_shown
+from rlhfv.services.queue_settings import read_queue_settings
+from rlhfv.services.terms import (
+    Terms,
+    agreed_terms,
+    annotator_name,
+    make_provenance,
+    now,
+    read_terms,
+    require_terms,
+    write_terms,
+)
+from rlhfv.services.transfer import Transfer
 from rlhfv.settings import Settings
 
 FLAGS = {"omission": "the answer leaves out something important", "not answered": "the question is not answered"}
 SKIP_REASONS = ("too many errors", "not sure", "picture unclear", "not worth it")
+Spans = Iterable[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,7 @@ class Saved:
     message: str
 
 
-class Correcting:
+class Correcting(Transfer):
     def __init__(self, settings: Settings, store: Store, shelf: ImageShelf):
         self.settings, self.store, self.shelf = settings, store, shelf
 
@@ -56,8 +71,8 @@ class Correcting:
                 return None
         else:
             answer = self._answer(actor, answer_id)
-        pair = self.store.pair_of_answer(answer.id)
-        draft = self.store.draft(actor.visitor, answer.id)
+        pair = self._saved_pair(actor, answer)
+        draft = self.store.draft(self._owner(actor, answer), answer.id)
         if draft is not None:
             edits = tuple(Edit(**edit) for edit in draft["edits"])
         else:
@@ -75,17 +90,22 @@ class Correcting:
         )
 
     def save_draft(self, actor: Actor, answer_id: str, edits: Iterable[Edit]) -> None:
-        """Keeps unsaved corrections through a reload; raises `InvalidCorrection` for offsets that do not fit."""
+        """Keeps unsaved corrections through a reload, and an answer of the queue reserved; raises `InvalidCorrection`
+        for offsets that do not fit.
+        """
         actor.require("correct")
-        corrected = CorrectedAnswer(self._answer(actor, answer_id).text, tuple(edits))
+        answer = self._answer(actor, answer_id)
+        corrected = CorrectedAnswer(answer.text, tuple(edits))
         corrected.validate()
-        pair = self.store.pair_of_answer(answer_id)
+        owner, pair = self._owner(actor, answer), self._saved_pair(actor, answer)
         if pair is not None and pair.edits == corrected.edits:
             # A draft that arrives behind its own save holds nothing new.
-            self.store.drop_draft(actor.visitor, answer_id)
+            self.store.drop_draft(owner, answer_id)
             return
         document = {"edits": [vars(edit) for edit in corrected.edits]}
-        self.store.save_draft(actor.visitor, answer_id, document)
+        self.store.save_draft(owner, answer_id, document)
+        now = time.time()
+        self.store.renew(answer_id, owner, now, now + 60 * read_queue_settings(self.store).reserve_minutes)
 
     def save(
         self,
@@ -95,8 +115,9 @@ class Correcting:
         edits: Iterable[Edit],
         flags: tuple[str, ...] = (),
         active_seconds: float = 0.0,
+        shown: Spans = (),
     ) -> Saved:
-        """Makes or revises the pair of an answer. What this returns is on disk.
+        """Makes or revises the pair of an answer. What this returns is on disk. `shown` are the hints that were seen.
 
         Raises `InvalidCorrection` when there is nothing to save or `original` is not the stored answer, `TermsMissing`
         before the first save, `NotFound` for an answer of somebody else.
@@ -134,27 +155,31 @@ class Correcting:
             outcome="corrected",
             provenance=make_provenance(self.store, actor, answer),
         )
-        revision = self.store.save(self._judgement(actor, answer, "corrected", flags, active_seconds), pair)
-        self.store.drop_draft(actor.visitor, answer.id)
+        hints = recall_shown(self.store, answer.id, shown, corrected.edits)
+        judgement = self._judgement(actor, answer, "corrected", flags, active_seconds, hints=hints)
+        revision = self._keep(actor, answer, judgement, pair)
         count = len(corrected.edits)
+        review = " A reviewer sees it next." if self.settings.team else ""
         return Saved(
             revision.pair.id,
             revision.number,
-            f"Saved: {count} correction{'s' if count != 1 else ''}, revision {revision.number}.",
+            f"Saved: {count} correction{'s' if count != 1 else ''}, revision {revision.number}.{review}",
         )
 
-    def skip(self, actor: Actor, answer_id: str, reason: str) -> None:
+    def skip(self, actor: Actor, answer_id: str, reason: str, shown: Spans = ()) -> None:
         actor.require("correct")
         answer = self._answer(actor, answer_id)
-        self.store.save(self._judgement(actor, answer, "skipped", (), 0.0, reason[:200]), None)
-        self.store.drop_draft(actor.visitor, answer.id)
+        hints = recall_shown(self.store, answer.id, shown)
+        self._keep(actor, answer, self._judgement(actor, answer, "skipped", (), 0.0, reason[:200], hints))
 
-    def faithful(self, actor: Actor, answer_id: str) -> None:
-        """Records that nothing in the answer is wrong."""
+    def faithful(self, actor: Actor, answer_id: str, shown: Spans = ()) -> None:
+        """Records that nothing in the answer is wrong; takes back the actor's own correction, if there is one."""
         actor.require("correct")
         answer = self._answer(actor, answer_id)
-        self.store.save(self._judgement(actor, answer, "faithful", (), 0.0), None)
-        self.store.drop_draft(actor.visitor, answer.id)
+        if (pair := self._saved_pair(actor, answer)) is not None:
+            self._require_change(actor, pair.id)
+        hints = recall_shown(self.store, answer.id, shown)
+        self._keep(actor, answer, self._judgement(actor, answer, "faithful", (), 0.0, hints=hints))
 
     def terms(self, actor: Actor) -> Terms | None:
         return read_terms(self.store, actor)
@@ -175,19 +200,22 @@ class Correcting:
         outcome: str | None = None,
         offset: int = 0,
         limit: int = 50,
+        state: str | None = None,
     ) -> Page:
-        """Pairs the actor may see, newest first; `total` counts all that match."""
+        """Pairs the actor may see, newest first; `total` counts all that match, `states` says how each stands."""
         actor.require("correct")
-        return self.store.find_pairs(
+        page = self.store.find_pairs(
             text=text,
             kind=kind,
             annotator=annotator,
             model=model,
             outcome=outcome,
             visitor=self._scope(actor),
+            state=asked_states(actor, state),
             offset=offset,
             limit=limit,
         )
+        return replace(page, states=tuple(shown_state(actor, each) for each in page.states))
 
     def pair(self, actor: Actor, pair_id: str) -> PreferencePair:
         self._own_pair(actor, pair_id)
@@ -199,12 +227,18 @@ class Correcting:
 
     def restore(self, actor: Actor, pair_id: str, number: int) -> Revision:
         """Makes an earlier revision the newest one; a deleted pair comes back that way."""
-        self._own_pair(actor, pair_id)
-        return self.store.restore(pair_id, number, annotator_name(self.store, actor))
+        self._require_change(actor, pair_id)
+        who = annotator_name(self.store, actor)
+        return self.store.restore(pair_id, number, who, worker_id(self.settings, actor))
 
     def delete(self, actor: Actor, pair_id: str) -> Revision:
-        self._own_pair(actor, pair_id)
-        return self.store.delete(pair_id, annotator_name(self.store, actor))
+        self._require_change(actor, pair_id)
+        return self.store.delete(pair_id, annotator_name(self.store, actor), worker_id(self.settings, actor))
+
+    def undo(self, actor: Actor, pair_id: str) -> Revision:
+        """Takes the newest revision back, as a new one; what was saved first is then deleted."""
+        self._require_change(actor, pair_id)
+        return self.store.undo(pair_id, annotator_name(self.store, actor))
 
     def undelete(self, actor: Actor, pair_id: str) -> Revision:
         """Undoes a deletion: restores the last revision that was not one."""
@@ -215,7 +249,7 @@ class Correcting:
     def filter_choices(self, actor: Actor) -> dict[str, list[str]]:
         """The "annotators" and "models" among the pairs the actor may see."""
         actor.require("correct")
-        if self.settings.single_user:
+        if self._scope(actor) is None:
             return self.store.filter_choices()
         origins = [pair.provenance for pair in self.mine(actor)]
         return {
@@ -223,66 +257,73 @@ class Correcting:
             "models": sorted({str(origin.model) for origin in origins}),
         }
 
-    def mine(self, actor: Actor) -> list[PreferencePair]:
-        """Every pair the actor may see, oldest first."""
+    def mine(self, actor: Actor, state: str | None = None) -> list[PreferencePair]:
+        """Every pair the actor may see (in one state), oldest first."""
         actor.require("correct")
-        return list(self.store.all_pairs(visitor=self._scope(actor)))
-
-    # ---- in and out
-
-    def export_jsonl(self, actor: Actor, folder: Path) -> int:
-        """Writes pairs.jsonl and images/ into `folder`; returns how many pairs."""
-        from rlhfv.corrections.exchange import export_pairs
-
-        pairs = self.mine(actor)
-        export_pairs(pairs, folder, self.shelf.path)
-        return len(pairs)
-
-    def export_datasets(self, actor: Actor, folder: Path) -> int:
-        """Writes a folder that `datasets.load_from_disk` reads; returns how many pairs."""
-        from rlhfv.corrections.exchange import export_datasets
-
-        pairs = self.mine(actor)
-        if not pairs:
-            raise InvalidData("There are no pairs yet.", "A data set needs rows.", "Correct an answer first.")
-        export_datasets(pairs, folder, self.shelf.path)
-        return len(pairs)
-
-    def import_jsonl(self, actor: Actor, path: Path):
-        """Reads an export back: good rows are kept, the report names the bad ones with row number, cause and mend."""
-        from rlhfv.corrections.exchange import import_pairs
-
-        actor.require("correct")
-        report = import_pairs(path, self.shelf)
-        for pair in report.pairs:
-            if self.store.has_pair(pair.id):
-                # An import may revise the actor's own pairs, not those of others.
-                self._own_pair(actor, pair.id)
-        self.store.add_pairs(report.pairs, actor.visitor)
-        return report
+        return list(self.store.all_pairs(visitor=self._scope(actor), state=state))
 
     # ---- inside
 
     def _scope(self, actor: Actor) -> str | None:
-        """Whose pairs: everybody's on a machine of one person, else the visitor's own."""
-        return None if self.settings.single_user else actor.visitor
+        """Whose pairs: everybody's on a machine of one person and for a team's reviewers, else the visitor's own."""
+        everybodys = "review" in actor.rights if self.settings.team else self.settings.single_user
+        return None if everybodys else actor.visitor
 
     def _answer(self, actor: Actor, answer_id: str) -> Answer:
         answer = self.store.answer(answer_id)
-        shared = self.settings.single_user and self.store.pair_of_answer(answer_id) is not None
+        if answer.visitor == EVERYBODY:
+            actor.require("annotate")
+            return answer
+        one_person = self.settings.single_user and not self.settings.team
+        shared = one_person and self.store.pair_of_answer(answer_id) is not None
         if answer.visitor != actor.visitor and not shared:
             raise NotFound(
                 "That answer is not here.", "It was not given to you.", "Ask a question and correct its answer."
             )
         return answer
 
+    def _owner(self, actor: Actor, answer: Answer) -> str:
+        """Whose draft and whose pair of the answer it is."""
+        return worker_id(self.settings, actor) if answer.visitor == EVERYBODY else actor.visitor
+
+    def _saved_pair(self, actor: Actor, answer: Answer) -> PreferencePair | None:
+        if answer.visitor == EVERYBODY:
+            return self.store.pair_made_of(answer.id, self._owner(actor, answer))
+        return self.store.pair_of_answer(answer.id)
+
+    def _keep(
+        self, actor: Actor, answer: Answer, judgement: Judgement, pair: PreferencePair | None = None
+    ) -> Revision:
+        revision = self.store.save(judgement, pair, worker_id(self.settings, actor))
+        self.store.drop_draft(self._owner(actor, answer), answer.id)
+        return revision
+
     def _own_pair(self, actor: Actor, pair_id: str) -> None:
         actor.require("correct")
-        if not self.settings.single_user and self.store.pair_visitor(pair_id) != actor.visitor:
+        if self._scope(actor) is not None and self.store.pair_visitor(pair_id) != actor.visitor:
             raise NotFound("That pair is not here.", "It is not one of yours.", "Choose one from the list.")
 
+    def _require_change(self, actor: Actor, pair_id: str) -> None:
+        """In a team the text of a pair is its author's until it is accepted; who manages the studio may always."""
+        self._own_pair(actor, pair_id)
+        if not self.settings.team or "manage" in actor.rights:
+            return
+        if self.store.pair_visitor(pair_id) != actor.visitor or self.store.pair_states([pair_id]) == ["accepted"]:
+            raise Forbidden(
+                "This pair is not yours to change now.",
+                "Others' pairs are reviewed, not rewritten, and an accepted pair is part of the data.",
+                "Send it back to its author, or take back the acceptance first.",
+            )
+
     def _judgement(
-        self, actor: Actor, answer: Answer, outcome: str, flags: tuple[str, ...], seconds: float, reason: str = ""
+        self,
+        actor: Actor,
+        answer: Answer,
+        outcome: str,
+        flags: tuple[str, ...],
+        seconds: float,
+        reason: str = "",
+        hints: tuple[ShownHint, ...] = (),
     ) -> Judgement:
         return Judgement(
             id=uuid.uuid4().hex,
@@ -293,4 +334,6 @@ class Correcting:
             annotator=annotator_name(self.store, actor),
             created=now(),
             active_seconds=seconds,
+            hints=hints,
+            **agreed_terms(self.store, actor),
         )

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+from rlhfv.corrections.images import ImageShelf
+from rlhfv.corrections.store import Store
 from rlhfv.errors import InvalidData, RunFailed
+from rlhfv.models.catalog import adapter_folder
 from rlhfv.runs.local import LocalRuns, Run
 from rlhfv.services.actor import Actor
+from rlhfv.services.memory import ANYWAY
 from rlhfv.services.model_host import BASELINE, ModelHost
 from rlhfv.services.own_runs import OwnRuns
 from rlhfv.settings import Settings
@@ -12,15 +16,21 @@ from rlhfv.settings import Settings
 MAX_SCENES = 500
 
 
-class Evaluating:
-    def __init__(self, settings: Settings, host: ModelHost, runs: LocalRuns):
-        self.host, self._runs = host, OwnRuns(settings, runs, "evaluation")
+class Evaluating(OwnRuns):
+    kind = "evaluation"
+
+    def __init__(self, settings: Settings, store: Store, shelf: ImageShelf, host: ModelHost, runs: LocalRuns):
+        super().__init__(settings, host, runs)
+        self.store, self.shelf = store, shelf
 
     def can_evaluate(self) -> bool:
         return self.host.entry.world is not None
 
-    def start(self, actor: Actor, voices: list[str], scenes: int, title: str = "") -> str:
-        """Queues an evaluation of `voices` against the baseline on the first `scenes` test scenes; returns its id."""
+    def start(self, actor: Actor, voices: list[str], scenes: int, title: str = "", room: str = ANYWAY) -> str:
+        """Queues an evaluation of `voices` against the baseline on the first `scenes` test scenes; returns its id.
+
+        Raises `MemoryShort` when `room` is to be asked and there is none.
+        """
         actor.require("train")
         self.host.require_world()
         chosen = [self.host.voice(actor, voice) for voice in voices if voice != BASELINE]
@@ -35,52 +45,42 @@ class Evaluating:
                 f"{scenes} scenes were asked for.", f"The test world has {MAX_SCENES}.", "Choose a number between."
             )
         names = {f"voice-{number}": voice for number, voice in enumerate(chosen, start=1)}
-        run = self._runs.local.start(
-            {
-                "kind": "evaluation",
-                "title": title or ", ".join(voice.title for voice in chosen),
-                "base": self.host.base_config(),
-                "evaluation": {
-                    "scenes": scenes,
-                    "voices": [
-                        {"adapter": name, "id": voice.id, "title": voice.title} for name, voice in names.items()
-                    ],
-                },
-                "owner": actor.public_id,
-            },
+        asked = [{"adapter": name, "id": voice.id, "title": voice.title} for name, voice in names.items()]
+        return self._start(
+            actor,
+            title or ", ".join(voice.title for voice in chosen),
+            {"scenes": scenes, "voices": asked},
             [],
             Path,
-            base_path=self.host.base_path(),
-            adapters={name: Path(voice.source) for name, voice in names.items()},
+            self._place(room, self._need),
+            {name: adapter_folder(voice.source) for name, voice in names.items()},
         )
-        return run.id
-
-    def runs(self, actor: Actor) -> list[Run]:
-        """Evaluations, newest first."""
-        return self._runs.list(actor)
-
-    def run(self, actor: Actor, run_id: str) -> Run:
-        return self._runs.get(actor, run_id)
-
-    def events(self, actor: Actor, run_id: str, offset: int = 0) -> tuple[list[dict], int]:
-        """Events after byte `offset`, and the offset to go on from."""
-        return self._runs.folder(actor, run_id).read_events(offset)
-
-    def stop(self, actor: Actor, run_id: str) -> Run:
-        return self._runs.local.stop(self.run(actor, run_id).id)
-
-    def resume(self, actor: Actor, run_id: str) -> Run:
-        """Goes on where the evaluation was stopped; answers that are there are not asked again."""
-        return self._runs.local.resume(self.run(actor, run_id).id)
-
-    def delete(self, actor: Actor, run_id: str) -> None:
-        self._runs.local.delete(self.run(actor, run_id).id)
 
     def results(self, actor: Actor, run_id: str) -> dict:
         """The figures of a finished evaluation; raises `RunFailed` while there are none."""
-        results = self._runs.folder(actor, run_id).read_results()
+        results = self.folder(actor, run_id).read_results()
         if results is None:
             raise RunFailed(
                 f"The evaluation {run_id} has no results yet.", "It has not ended.", "Wait for it or read its log."
             )
         return results
+
+    def picture(self, source: str) -> str:
+        """The name of the stored picture of a scene; the scene is drawn when it is not on the shelf."""
+        image = self.shelf.intake(self.host.require_world().picture(source))
+        self.store.set_image_source(image.name, source)
+        return image.name
+
+    def _need_of(self, actor: Actor, run: Run) -> tuple[int, int]:
+        return self._need()
+
+    def _need(self) -> tuple[int, int]:
+        """An evaluation holds a model of its own, in the smallest precision that it may take."""
+        import torch
+
+        from rlhfv.models import catalog
+
+        device, config = catalog.choose_device(), catalog.fetch_config(self.host.entry)
+        full = catalog.estimate_memory(config, torch.float32)
+        smallest = catalog.possible_dtypes(config, device, full.parameters)[-1]
+        return catalog.estimate_memory(config, smallest).total, catalog.available_memory(device)

@@ -2,29 +2,36 @@
 
 import logging
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlhfv.corrections.conversation import ModelIdentity
-from rlhfv.errors import InvalidData, NotFound
-from rlhfv.models.catalog import SHIPPED, Entry, World, adapter_folder, find_entry
+from rlhfv.errors import InvalidData, ModelUnavailable, NotFound
+from rlhfv.models.catalog import SHIPPED, Entry, World, adapter_folder, find_entry, local_adapter
 from rlhfv.models.identity import adapter_identity, folder_identity
 from rlhfv.runs.local import LocalRuns
 from rlhfv.services.actor import Actor
 from rlhfv.settings import Settings
 
 BASELINE = ""
+FETCHED_WHEN_CHOSEN = "This adapter is fetched from the Hub when it is chosen."
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Voice:
-    """Something that can answer: the baseline (id "") or an adapter (its identity). `notice` warns where one must."""
+    """Something that can answer: the baseline (id "") or an adapter (its identity). `notice` warns where one must,
+    `source` is the adapter's folder or Hub id."""
 
     id: str
     title: str
     notice: str = ""
     source: str = ""
+
+
+class GaveRoom(ModelUnavailable):
+    """The base is not loaded because a run has its memory."""
 
 
 class ModelHost:
@@ -37,7 +44,9 @@ class ModelHost:
         self.settings, self._runs = settings, runs
         self.entry: Entry = find_entry(settings.model, settings.revision)
         self._model = None
+        self._known: ModelIdentity | None = None
         self._loading = threading.Lock()
+        self._gave_room = False
 
     # ---- the base
 
@@ -45,12 +54,24 @@ class ModelHost:
     def loaded(self) -> bool:
         return self._model is not None
 
+    @property
+    def several_pictures(self) -> bool:
+        """Whether a conversation may hold more than one picture, as far as is known before the base is loaded."""
+        return not self.entry.one_picture if self._model is None else self._model.takes_several_images
+
+    @property
+    def held(self) -> int:
+        """Bytes that the weights in memory take."""
+        module = getattr(self._model, "model", None)
+        return 0 if module is None else sum(weights.nbytes for weights in module.parameters())
+
     def warm(self) -> threading.Thread:
         """Loads the base in the background, so that the page is there before the weights are."""
 
         def load():
             try:
-                self.model()
+                with suppress(GaveRoom):
+                    self.model()
             except Exception:
                 # The first question tells the visitor the true cause; here it belongs in the log.
                 log.exception("The model could not be loaded in advance.")
@@ -60,11 +81,12 @@ class ModelHost:
         return thread
 
     def model(self):
-        """The `LocalModel`; loads it on first use. Raises `ModelUnavailable`."""
+        """The `LocalModel`; loads it on first use. Raises `ModelUnavailable`; `GaveRoom` while a run has its place."""
         from rlhfv.models.local import LocalModel
 
         with self._loading:
             if self._model is None:
+                self._check_room()
                 self._model = LocalModel.load(self.entry)
             return self._model
 
@@ -78,12 +100,30 @@ class ModelHost:
                     model.attach(voice.source)
         return model
 
-    def unload(self) -> None:
-        """Frees the memory for a run; the next question loads the base again."""
-        with self._loading:
-            if self._model is not None:
-                self._model.unload()
-                self._model = None
+    def make_room(self) -> None:
+        """Takes the base out of memory while a run works that was given its room, and loads it again afterwards. To be
+        called whenever a run may have begun or ended."""
+        if self._runs.find_alone() is not None:
+            with self._loading:
+                if self._model is not None:
+                    self._model.unload()
+                    self._model = None
+            self._gave_room = True
+        elif self._gave_room:
+            self._gave_room = False
+            self.warm()
+
+    def _check_room(self) -> None:
+        run = self._runs.find_alone()
+        if run is None:
+            return
+        self._gave_room = True
+        left = f"step {run.step} of {run.total_steps}" if run.total_steps else run.state
+        raise GaveRoom(
+            f"The model is out of memory for the run “{run.title}” ({left}).",
+            "There is no room for both, so its owner chose to unload the chat.",
+            "Wait until the run ends, or stop it in Train; the model then comes back by itself.",
+        )
 
     def require_world(self) -> World:
         if self.entry.world is None:
@@ -102,10 +142,11 @@ class ModelHost:
 
     @property
     def identity(self) -> ModelIdentity:
-        """The base's identity; a Hub model has one once its files are here, so this may load it."""
+        """The base's identity; a Hub model has one once its files are here, so this may load it, once."""
         if self.entry.is_local:
             return replace(folder_identity(Path(self.entry.source)), name=self.entry.id)
-        return self.model().identity
+        self._known = self._known or self.model().identity
+        return self._known
 
     def base_path(self) -> Path | None:
         """Where the base lives when it is a local folder."""
@@ -116,18 +157,25 @@ class ModelHost:
     def voices(self, actor: Actor) -> tuple[Voice, ...]:
         """The baseline first, then the adapters that ship with the model, the owner's, and those trained here."""
         offered = [(adapter.title, str(adapter.source)) for adapter in self.entry.adapters]
-        offered += [(Path(source).name, str(adapter_folder(source))) for source in self.settings.adapters]
+        offered += [(Path(source).name, source) for source in self.settings.adapters]
         offered += self._trained(actor)
         voices = {BASELINE: Voice(BASELINE, "Baseline")}
         for title, source in offered:
-            identity = adapter_identity(source)
-            voices.setdefault(identity, Voice(identity, title, self._notice(identity), source))
+            identity = _identity(source)
+            notice = FETCHED_WHEN_CHOSEN if identity == source else self._notice(identity)
+            voices.setdefault(identity, Voice(identity, title, notice, source))
         return tuple(voices.values())
 
     def voice(self, actor: Actor, voice_id: str) -> Voice:
-        """Raises `NotFound` when no voice of that id is offered."""
+        """The voice of that id, its adapter fetched from the Hub when it is not here yet: it has its true id then.
+
+        Raises `NotFound` when no such voice is offered, `ModelUnavailable` when it cannot be fetched.
+        """
         for voice in self.voices(actor):
-            if voice.id == voice_id:
+            if voice_id == voice.id == voice.source != BASELINE:
+                adapter_folder(voice.source)
+                return replace(voice, id=_identity(voice.source), notice="")
+            if voice_id in (voice.id, voice.source):
                 return voice
         raise NotFound(
             f"The voice '{voice_id}' is not offered.",
@@ -154,3 +202,12 @@ class ModelHost:
     def _notice(self, identity: str) -> str:
         info = self._model.adapters().get(identity) if self._model is not None else None
         return "This adapter changes nothing." if info is not None and info.changes_nothing else ""
+
+
+def _identity(source: str) -> str:
+    """The identity that attaching `source` will give it: one of the Hub is named by its id, and by that alone until it
+    is here. Asks no network, so that no page waits for it."""
+    folder = local_adapter(source)
+    if folder is None:
+        return source
+    return adapter_identity(folder, name=None if Path(source).expanduser().is_dir() else source)

@@ -1,24 +1,31 @@
-"""The runs an actor may see: everybody's on a machine of one person, else those they started."""
+"""The runs an actor may see and steer: everybody's on a machine of one person, else those they started."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from rlhfv.errors import NotFound
 from rlhfv.run_folder import RunFolder
 from rlhfv.runs.local import LocalRuns, Run
 from rlhfv.services.actor import Actor
+from rlhfv.services.memory import ANYWAY, find_place
+from rlhfv.services.model_host import ModelHost
 from rlhfv.settings import Settings
 
 
 class OwnRuns:
-    """`LocalRuns` behind an actor's rights, for one kind of run ("training" or "evaluation")."""
+    """`LocalRuns` behind an actor's rights, for one `kind` of run ("training" or "evaluation")."""
 
-    def __init__(self, settings: Settings, runs: LocalRuns, kind: str):
-        self.settings, self.local, self.kind = settings, runs, kind
+    kind = ""
 
-    def list(self, actor: Actor) -> list[Run]:
+    def __init__(self, settings: Settings, host: ModelHost, runs: LocalRuns):
+        self.settings, self.host, self.local = settings, host, runs
+
+    def runs(self, actor: Actor) -> list[Run]:
         """Newest first."""
         actor.require("train")
         return [run for run in self.local.list() if run.kind == self.kind and self._visible(actor, run)]
 
-    def get(self, actor: Actor, run_id: str) -> Run:
+    def run(self, actor: Actor, run_id: str) -> Run:
         """Raises `NotFound` for a run that does not exist or belongs to somebody else."""
         actor.require("train")
         run = self.local.get(run_id)
@@ -29,7 +36,60 @@ class OwnRuns:
         return run
 
     def folder(self, actor: Actor, run_id: str) -> RunFolder:
-        return self.local.open(self.get(actor, run_id).id)
+        return self.local.open(self.run(actor, run_id).id)
+
+    def events(self, actor: Actor, run_id: str, offset: int = 0) -> tuple[list[dict], int]:
+        """Events after byte `offset`, and the offset to go on from."""
+        return self.folder(actor, run_id).read_events(offset)
+
+    def log(self, actor: Actor, run_id: str, lines: int = 200) -> list[str]:
+        return self.folder(actor, run_id).read_log(lines)
+
+    def stop(self, actor: Actor, run_id: str) -> Run:
+        return self.local.stop(self.run(actor, run_id).id)
+
+    def resume(self, actor: Actor, run_id: str, room: str = ANYWAY) -> Run:
+        """Goes on where the run was stopped or failed. Raises `MemoryShort` when `room` is to be asked and there is
+        none."""
+        run = self.run(actor, run_id)
+        return self._placed(self.local.resume(run.id, **self._place(room, lambda: self._need_of(actor, run))))
+
+    def delete(self, actor: Actor, run_id: str) -> None:
+        self.local.delete(self.run(actor, run_id).id)
+
+    # ---- for the kinds of runs
+
+    def _need_of(self, actor: Actor, run: Run) -> tuple[int, int]:
+        """Bytes that the run needs, and bytes that are free."""
+        raise NotImplementedError
+
+    def _start(
+        self,
+        actor: Actor,
+        title: str,
+        settings: dict,
+        rows: Iterable[dict],
+        image_path: Callable[[str], Path],
+        place: dict,
+        adapters: Mapping[str, Path] | None = None,
+    ) -> str:
+        config = {
+            "kind": self.kind,
+            "title": title,
+            "base": self.host.base_config(),
+            self.kind: settings,
+            "owner": actor.public_id,
+        }
+        base_path = self.host.base_path()
+        return self._placed(self.local.start(config, rows, image_path, base_path, adapters, **place)).id
+
+    def _place(self, room: str, need: Callable[[], tuple[int, int]]) -> dict:
+        """How a run is queued; what it needs is counted only where it matters."""
+        return find_place(room, *((0, 0) if room == ANYWAY else need()), held=self.host.held)
+
+    def _placed(self, run: Run) -> Run:
+        self.host.make_room()
+        return run
 
     def _visible(self, actor: Actor, run: Run) -> bool:
         return self.settings.single_user or run.config.get("owner") == actor.public_id

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from rlhfv import __version__
 from rlhfv.corrections.conversation import Answer
 from rlhfv.corrections.pairs import Provenance
+from rlhfv.corrections.published import NOT_TO_BE_PUBLISHED
 from rlhfv.corrections.store import Store
 from rlhfv.errors import InvalidData
 from rlhfv.services.actor import Actor
 
-LICENCES = ("cc-by-4.0", "cc-by-nc-4.0", "cc0-1.0", "apache-2.0", "not to be published")
+LICENCES = ("cc-by-4.0", "cc-by-nc-4.0", "cc0-1.0", "apache-2.0", NOT_TO_BE_PUBLISHED)
 MAX_NAME = 80
 
 
@@ -64,15 +65,20 @@ def require_terms(store: Store, actor: Actor) -> Terms:
     return terms
 
 
+def agreed_terms(store: Store, actor: Actor) -> dict:
+    """Licence and consent as a judgement carries them; without consent when the visitor was never asked."""
+    terms = read_terms(store, actor) or Terms()
+    return {"licence": terms.licence, "consent": terms.consent}
+
+
 def annotator_name(store: Store, actor: Actor) -> str:
-    """The name the visitor gave with the terms, else the actor's own."""
+    """The actor's own name, which nobody may change who signed in with it; else the one given with the terms."""
     terms = read_terms(store, actor)
-    return (terms.annotator if terms else "") or actor.name
+    return actor.name or (terms.annotator if terms else "")
 
 
 def make_provenance(store: Store, actor: Actor, answer: Answer, annotator: str | None = None) -> Provenance:
     """Where a pair made from `answer` comes from. `annotator` replaces the visitor's name (the oracle's)."""
-    terms = read_terms(store, actor) or Terms(consent=False)
     images = answer.prompt.all_images
     return Provenance(
         model=answer.model,
@@ -82,8 +88,7 @@ def make_provenance(store: Store, actor: Actor, answer: Answer, annotator: str |
         created=now(),
         annotator=annotator if annotator is not None else annotator_name(store, actor),
         app_version=__version__,
-        licence=terms.licence,
-        consent=terms.consent,
+        **agreed_terms(store, actor),
         edits="made",
         source=store.image_source(images[-1]) if images else "",
     )

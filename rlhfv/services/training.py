@@ -1,14 +1,14 @@
 """From pairs to a new voice: what a run would do, its start, its course, and whether the corrections now hold."""
 
 import shlex
+import threading
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlhfv.corrections.conversation import Answer, Prompt, Sampling
-from rlhfv.corrections.edits import CorrectedAnswer, normalise_generated
+from rlhfv.corrections.edits import KINDS, CorrectedAnswer, normalise_generated
 from rlhfv.corrections.images import ImageShelf
 from rlhfv.corrections.pairs import Judgement, PreferencePair
 from rlhfv.corrections.store import Store
@@ -18,10 +18,11 @@ from rlhfv.errors import InvalidData, RunFailed
 from rlhfv.evaluation.reask import EditVerdict, judge_lexically, judge_with_truth
 from rlhfv.runs.local import LocalRuns, Run
 from rlhfv.services.actor import Actor
+from rlhfv.services.memory import ANYWAY
 from rlhfv.services.model_host import ModelHost
 from rlhfv.services.own_runs import OwnRuns
 from rlhfv.services.terms import make_provenance, now
-from rlhfv.settings import Settings
+from rlhfv.settings import Settings, default_data_dir
 
 ORACLE = "oracle"
 FEW_PAIRS = 50
@@ -30,7 +31,8 @@ SCENES_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class PairCounts:
-    """Which pairs a run could use. `own` were made by people, `oracle` by the oracle of the drawn scenes."""
+    """Which pairs a run could use. `own` were made by people, `oracle` by the oracle of the drawn scenes; `kinds`
+    counts the pairs with a correction of each kind."""
 
     own: int
     oracle: int
@@ -60,10 +62,12 @@ class Reasked:
     judged_by: str
 
 
-class Training:
+class Training(OwnRuns):
+    kind = "training"
+
     def __init__(self, settings: Settings, store: Store, shelf: ImageShelf, host: ModelHost, runs: LocalRuns):
-        self.settings, self.store, self.shelf, self.host = settings, store, shelf, host
-        self._runs = OwnRuns(settings, runs, "training")
+        super().__init__(settings, host, runs)
+        self.store, self.shelf = store, shelf
 
     # ---- before a run
 
@@ -71,21 +75,32 @@ class Training:
         return RECIPES
 
     def counts(self, actor: Actor) -> PairCounts:
-        pairs = self._pairs(actor)
-        oracle = sum(pair.provenance.annotator == ORACLE for pair in pairs)
-        kinds = Counter(edit.kind for pair in pairs for edit in pair.edits)
-        return PairCounts(len(pairs) - oracle, oracle, dict(kinds))
-
-    def check(self, actor: Actor, config: TrainingConfig) -> CheckReport:
-        """What a run with these settings would use, skip and cost, before any compute."""
         actor.require("train")
-        return check_run(self._pairs(actor), config, self.host.entry, self.shelf.path)
+
+        def count(**filters) -> int:
+            return self.store.find_pairs(visitor=self._scope(actor), state="accepted", limit=0, **filters).total
+
+        oracle = count(annotator=ORACLE)
+        kinds = {kind: count(kind=kind) for kind in KINDS}
+        return PairCounts(count() - oracle, oracle, {kind: number for kind, number in kinds.items() if number})
+
+    def check(self, actor: Actor, config: TrainingConfig, copy_of: str = "") -> CheckReport:
+        """What a run with these settings would use, skip and cost, before any compute; on the pairs of the run
+        `copy_of` where one is named."""
+        actor.require("train")
+        if not copy_of:
+            return check_run(self._pairs(actor), config, self.host.entry, self.shelf.path)
+        folder = self.folder(actor, copy_of)
+        pairs = [PreferencePair.from_row(row) for row in folder.read_rows()]
+        return check_run(pairs, config, self.host.entry, folder.image_path)
 
     def can_add_oracle_pairs(self) -> bool:
         return self.host.entry.world is not None
 
-    def add_oracle_pairs(self, actor: Actor, count: int) -> Iterator[tuple[int, int]]:
-        """Answers fresh scenes with the baseline and lets the oracle correct them; yields (made, wanted).
+    def add_oracle_pairs(
+        self, actor: Actor, count: int, stop: threading.Event | None = None
+    ) -> Iterator[tuple[int, int]]:
+        """Answers fresh scenes with the baseline and lets the oracle correct them; yields (made, wanted) until `stop`.
 
         Faithful answers make no pair, so more scenes are asked than pairs come out.
         """
@@ -96,7 +111,7 @@ class Training:
         model = self.host.model()
         question, sampling, made = world.questions[0], Sampling(), 0
         yield made, count
-        while made < count:
+        while made < count and not (stop and stop.is_set()):
             drawn = [world.draw("pairs", world.fresh_seed("pairs")) for _ in range(SCENES_AT_ONCE)]
             prompts = []
             for data, source in drawn:
@@ -109,27 +124,36 @@ class Training:
                     made += self._save_oracle_pair(actor, world, source, prompt, normalise_generated(text), sampling)
             yield made, count
 
-    def command(self, config: TrainingConfig, data: str = "pairs.jsonl") -> str:
-        """The command that does on any machine what the start button does here."""
-        recipe = RECIPES[config.recipe].to_dict()
-        changed = [
-            part
-            for name, value in config.to_dict().items()
-            if name not in ("recipe", "source") and recipe[name] != value and value is not None
-            for part in (f"--{name.replace('_', '-')}", str(value))
-        ]
-        flags = ["--data", data, "--recipe", config.recipe, "--model", self.settings.model]
-        return shlex.join(["python", "-m", "rlhfv", "train", *flags, *changed])
+    def command(self, actor: Actor, config: TrainingConfig, title: str = "", copy_of: str = "") -> str:
+        """The command that does what the start button does, on the pairs of this studio or those of the run `copy_of`.
+        Where several people share a studio it names an export instead of the studio's own folder."""
+        recipe, settings = RECIPES[config.recipe].to_dict(), self.settings
+        words = ["--model", settings.model]
+        words += ["--revision", settings.revision] if settings.revision else []
+        if not settings.single_user:
+            words += ["--data", "pairs.jsonl"]
+        elif settings.data_dir != default_data_dir():
+            words += ["--data-dir", str(settings.data_dir)]
+        if copy_of and settings.single_user:
+            words += ["--data", str(self.folder(actor, copy_of).path)]
+        words += ["--recipe", config.recipe]
+        for name, value in config.to_dict().items():
+            if name not in ("recipe", "source") and recipe[name] != value and value is not None:
+                words += [f"--{name.replace('_', '-')}", str(value)]
+        words += ["--title", title] if title else []
+        return shlex.join(["python", "-m", "rlhfv", "train", *words])
 
     # ---- a run
 
-    def start(self, actor: Actor, config: TrainingConfig, title: str = "", unload_chat: bool = False) -> str:
-        """Freezes the actor's pairs into a queued run; returns its id. Raises `RunFailed` with no usable pair."""
-        actor.require("train")
-        pairs = self._pairs(actor)
-        return self.start_with(actor, pairs, config, self.shelf.path, title, unload_chat)
+    def start(self, actor: Actor, config: TrainingConfig, title: str = "", room: str = ANYWAY) -> str:
+        """Freezes the actor's pairs into a queued run; returns its id.
 
-    def start_with(self, actor, pairs, config, image_path, title="", unload_chat=False) -> str:
+        Raises `RunFailed` with no usable pair, `MemoryShort` when `room` is to be asked and there is none.
+        """
+        actor.require("train")
+        return self.start_with(actor, self._pairs(actor), config, self.shelf.path, title, room)
+
+    def start_with(self, actor, pairs, config, image_path, title="", room=ANYWAY) -> str:
         """Like `start`, on pairs that the caller names: an imported file, a selection."""
         actor.require("train")
         report = check_run(pairs, config, self.host.entry, image_path)
@@ -139,56 +163,35 @@ class Training:
                 report.skipped[0][1] if report.skipped else "There are no pairs.",
                 "Correct answers first, or change the settings that skip them.",
             )
-        if unload_chat:
-            self.host.unload()
-        run = self._runs.local.start(
-            {
-                "kind": "training",
-                "title": title or f"{config.recipe}, {report.usable} pairs",
-                "base": self.host.base_config(),
-                "training": config.to_dict(),
-                "owner": actor.public_id,
-            },
+        return self._start(
+            actor,
+            title or f"{config.recipe}, {report.usable} pairs",
+            config.to_dict(),
             [pair.to_row() for pair in pairs],
             image_path,
-            base_path=self.host.base_path(),
+            self._place(room, lambda: (report.memory, report.available)),
         )
-        return run.id
 
-    def runs(self, actor: Actor) -> list[Run]:
-        """Training runs, newest first."""
-        return self._runs.list(actor)
-
-    def run(self, actor: Actor, run_id: str) -> Run:
-        return self._runs.get(actor, run_id)
-
-    def events(self, actor: Actor, run_id: str, offset: int = 0) -> tuple[list[dict], int]:
-        """Events after byte `offset`, and the offset to go on from."""
-        return self._runs.folder(actor, run_id).read_events(offset)
-
-    def log(self, actor: Actor, run_id: str, lines: int = 200) -> list[str]:
-        return self._runs.folder(actor, run_id).read_log(lines)
-
-    def stop(self, actor: Actor, run_id: str) -> Run:
-        return self._runs.local.stop(self.run(actor, run_id).id)
-
-    def resume(self, actor: Actor, run_id: str) -> Run:
-        return self._runs.local.resume(self.run(actor, run_id).id)
-
-    def duplicate(self, actor: Actor, run_id: str, config: TrainingConfig | None = None) -> Run:
-        """The same frozen pairs under the same or other settings, queued as a run of its own."""
+    def duplicate(
+        self,
+        actor: Actor,
+        run_id: str,
+        config: TrainingConfig | None = None,
+        title: str = "",
+        room: str = ANYWAY,
+    ) -> Run:
+        """The same frozen pairs under the same or other settings, queued as a run of its own; raises like `start`."""
+        run = self.run(actor, run_id)
         changes = None if config is None else config.to_dict()
-        return self._runs.local.duplicate(self.run(actor, run_id).id, changes)
-
-    def delete(self, actor: Actor, run_id: str) -> None:
-        self._runs.local.delete(self.run(actor, run_id).id)
+        place = self._place(room, lambda: self._need_of(actor, run, config))
+        return self._placed(self.local.duplicate(run.id, changes, title or None, **place))
 
     def export(self, actor: Actor, run_id: str, folder: Path, merge: bool = False) -> Path:
-        return self._runs.local.export(self.run(actor, run_id).id, folder, merge)
+        return self.local.export(self.run(actor, run_id).id, folder, merge)
 
     def voice_of(self, actor: Actor, run_id: str) -> str:
         """The id under which the adapter of a finished run can be chosen in the chat."""
-        folder = self._runs.folder(actor, run_id)
+        folder = self.folder(actor, run_id)
         for voice in self.host.voices(actor):
             if voice.source == str(folder.adapter):
                 return voice.id
@@ -198,9 +201,12 @@ class Training:
 
     # ---- after a run
 
-    def reask(self, actor: Actor, run_id: str) -> Iterator[list[Reasked]]:
-        """Asks the new adapter every corrected question of the run that a person made; yields the growing list."""
-        folder = self._runs.folder(actor, run_id)
+    def reask(
+        self, actor: Actor, run_id: str, stop: threading.Event | None = None
+    ) -> Iterator[tuple[list[Reasked], int]]:
+        """Asks the new adapter every corrected question of the run that a person made, until `stop`; yields the
+        growing list and how many there are to ask."""
+        folder = self.folder(actor, run_id)
         voice = self.voice_of(actor, run_id)
         pairs = [
             pair
@@ -208,11 +214,20 @@ class Training:
             if pair.outcome == "corrected" and pair.provenance.annotator != ORACLE
         ]
         model, results = self.host.model_for(actor, voice), []
-        yield results
+        yield results, len(pairs)
         for pair in pairs:
+            if stop and stop.is_set():
+                return
             [answer] = model.answer_many([pair.prompt], voice, Sampling(), folder.image_path, batch_size=1)
             results = [*results, self._judge(pair, answer)]
-            yield results
+            yield results, len(pairs)
+
+    def _need_of(self, actor: Actor, run: Run, config: TrainingConfig | None = None) -> tuple[int, int]:
+        base, own = run.config["base"], self.host.base_config()
+        if (base["name"], base["revision"]) != (own["name"], own["revision"]):
+            return 0, 0  # only the base that is chosen now can be measured
+        report = self.check(actor, config or TrainingConfig.from_dict(run.config["training"]), run.id)
+        return report.memory, report.available
 
     def _judge(self, pair: PreferencePair, answer: str) -> Reasked:
         world, source = self.host.entry.world, pair.provenance.source
@@ -222,7 +237,11 @@ class Training:
         return Reasked(pair, answer, tuple(judge_lexically(pair.rejected, pair.edits, answer)), "lexical")
 
     def _pairs(self, actor: Actor) -> list[PreferencePair]:
-        return list(self.store.all_pairs(visitor=None if self.settings.single_user else actor.visitor))
+        return list(self.store.all_pairs(visitor=self._scope(actor), state="accepted"))
+
+    def _scope(self, actor: Actor) -> str | None:
+        """Whose pairs: everybody's on a machine of one person and in a team, else the visitor's own."""
+        return None if self.settings.single_user or self.settings.team else actor.visitor
 
     def _save_oracle_pair(self, actor, world, source: str, prompt: Prompt, text: str, sampling: Sampling) -> int:
         edits = world.annotate(source, prompt.question, text)
@@ -259,5 +278,5 @@ class Training:
             created=now(),
             active_seconds=0.0,
         )
-        self.store.save(judgement, pair)
+        self.store.save(judgement, pair, state="accepted")  # the oracle knows the truth: nothing is left to review
         return 1

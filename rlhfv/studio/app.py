@@ -1,4 +1,4 @@
-"""The page: five tabs in one Blocks. `build_app` has no side effects; `launch` serves it."""
+"""The page: its tabs in one Blocks. `build_app` has no side effects; `launch` serves it."""
 
 import mimetypes
 from importlib import resources
@@ -10,10 +10,12 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from rlhfv.errors import StudioError
-from rlhfv.runs.local import LocalRuns
 from rlhfv.runs.supervisor import Supervisor
 from rlhfv.services import Actor, Services
-from rlhfv.studio import chat, correct, evaluate, pairs, train
+from rlhfv.services.actor import RIGHTS
+from rlhfv.services.people import People
+from rlhfv.settings import Settings
+from rlhfv.studio import chat, correct, evaluate, pairs, publish, review, train
 from rlhfv.studio.view import h, view
 from rlhfv.studio.visitor import VisitorCookie, actor, read_key
 from rlhfv.studio.wiring import NAMES, Page, connect
@@ -38,8 +40,11 @@ def build_app(services: Services) -> gr.Blocks:
         )
         with gr.Tabs(elem_id="tabs") as tabs:
             built, tab = {}, {}
-            for name, module in zip(NAMES, (chat, correct, pairs, train, evaluate), strict=True):
-                with gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}") as tab[name]:
+            modules = (chat, correct, review, pairs, train, evaluate, publish)
+            for name, module in zip(NAMES, modules, strict=True):
+                # Where one person works alone there is nobody to review for.
+                seen = name != "review" or services.settings.team
+                with gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}", visible=seen) as tab[name]:
                     built[name] = module.build(services)
         connect(services, Page(blocks, tabs, tab, **built))
     blocks.queue(max_size=WAITING, default_concurrency_limit=8, api_open=False)
@@ -52,16 +57,25 @@ def launch(services: Services, blocks: gr.Blocks | None = None, prevent_thread_l
     Returns what that returns; at the end of the server unless `prevent_thread_lock`.
     """
     settings = services.settings
+    people = People(settings.auth) if settings.auth else None
+    if people is not None:
+        people.require_owner()
     blocks = blocks or build_app(services)
     options = {
         "server_name": settings.host,
         "server_port": settings.port,
         "inbrowser": settings.open_browser,
+        "auth": people.check if people else None,
+        "auth_message": "Sign in with the name and the password that the owner of this studio gave you.",
         "theme": build_theme(),
         "css": read_asset("studio.css"),
         "js": read_asset("studio.js"),
         "app_kwargs": {
-            "middleware": [Middleware(VisitorCookie, key=read_key(settings.data_dir))],
+            "middleware": [
+                Middleware(
+                    VisitorCookie, key=read_key(settings.data_dir), rights=stranger_rights(settings), people=people
+                )
+            ],
             "routes": [Route("/images/{name}", serve_image(services))],
             "docs_url": None,
             "redoc_url": None,
@@ -86,10 +100,20 @@ def launch(services: Services, blocks: gr.Blocks | None = None, prevent_thread_l
         served = blocks.app, blocks.local_url, None
     # Only now: importing torch keeps the server from answering Gradio's own check of itself in time.
     services.host.warm()
-    Supervisor(LocalRuns(settings.data_dir)).start()
+    Supervisor(services.training.local, then=services.host.make_room).start()
+    services.publishing.start_background()
     if not prevent_thread_lock:
         blocks.block_thread()
     return served
+
+
+def stranger_rights(settings: Settings) -> frozenset[str]:
+    """What somebody may do who did not sign in: all on a machine of one person, nothing in a team, and on a public
+    page what concerns their own answers, pairs and runs.
+    """
+    if settings.single_user:
+        return RIGHTS
+    return frozenset() if settings.team else frozenset({"chat", "correct", "train"})
 
 
 def build_theme() -> gr.themes.Base:
@@ -106,6 +130,11 @@ def build_theme() -> gr.themes.Base:
     ).set(
         # A page of many fields is calmer when their names do not shout.
         background_fill_primary="*neutral_50",
+        # Gradio's own greys are too pale to read.
+        body_text_color_subdued="*neutral_500",
+        block_info_text_color="*neutral_500",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         block_border_width="1px",
         block_title_background_fill="none",
         block_title_background_fill_dark="none",

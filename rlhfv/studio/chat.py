@@ -1,6 +1,5 @@
 """The Chat tab: one question, two voices, and the judgements that need no editor."""
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +9,18 @@ import gradio as gr
 from rlhfv.corrections.conversation import Sampling
 from rlhfv.corrections.images import MAX_BYTES
 from rlhfv.services import Actor, Services
-from rlhfv.services.chat import ChatState
+from rlhfv.services.chat import SIDES, ChatState
 from rlhfv.studio import chat_view as shown
 from rlhfv.studio.events import MODEL, explain, private, script, throttle
 from rlhfv.studio.picture import PictureBox
-from rlhfv.studio.view import view
+from rlhfv.studio.stops import Stops
+from rlhfv.studio.view import progress, view
 from rlhfv.studio.visitor import actor
 
 # A dropdown takes an empty value for "nothing chosen", and the baseline's id is empty.
 BASELINE = "baseline"
 ASK = "Ask both models about the picture …"
+LOADING = "Loading the model; the first answer takes longer …"
 FOCUS_QUESTION = "() => document.querySelector('#question textarea')?.focus()"
 
 
@@ -33,34 +34,6 @@ class ChatTab:
     show: Callable[[Actor], dict]
 
 
-class Stops:
-    """The generations that a visitor can stop. One visitor may have several pages open."""
-
-    def __init__(self):
-        self._events: dict[str, set[threading.Event]] = {}
-        self._lock = threading.Lock()
-
-    def add(self, visitor: str) -> threading.Event:
-        event = threading.Event()
-        with self._lock:
-            self._events.setdefault(visitor, set()).add(event)
-        return event
-
-    def end(self, visitor: str, event: threading.Event) -> None:
-        """Also stops what still runs: the page is gone."""
-        event.set()
-        with self._lock:
-            events = self._events.get(visitor, set())
-            events.discard(event)
-            if not events:
-                self._events.pop(visitor, None)
-
-    def stop(self, visitor: str) -> None:
-        with self._lock:
-            for event in self._events.get(visitor, ()):
-                event.set()
-
-
 def build(services: Services) -> ChatTab:
     chat, stops = services.chat, Stops()
     info = chat.studio(Actor("page", rights=frozenset({"chat"})))
@@ -69,6 +42,7 @@ def build(services: Services) -> ChatTab:
         with gr.Column(scale=3, min_width=260, elem_classes="side"):
             picture = PictureBox(
                 label="Picture",
+                show_label=False,
                 sources=["upload", "webcam", "clipboard"],
                 type="filepath",
                 image_mode=None,
@@ -81,7 +55,13 @@ def build(services: Services) -> ChatTab:
             strip = view(elem_id="chat-strip")
             with gr.Row(elem_classes="tight"):
                 draw = gr.Button("New scene", size="sm", visible=info.can_draw, elem_id="new-scene")
-                another = gr.UploadButton("Add another", size="sm", file_types=["image"], elem_id="add-picture")
+                another = gr.UploadButton(
+                    "Add another",
+                    size="sm",
+                    file_types=["image"],
+                    visible=info.several_pictures,
+                    elem_id="add-picture",
+                )
             examples = gr.Gallery(
                 value=[(str(path), label) for path, label in info.examples],
                 label="Example pictures",
@@ -150,27 +130,33 @@ def build(services: Services) -> ChatTab:
 
     columns = (left, right, votes, strip)
     settings = (temperature, top_p, tokens, seed)
-    outputs = (*columns, picture, left_voice, right_voice, *settings, message)
+    outputs = (*columns, picture, another, left_voice, right_voice, *settings, message)
 
     def show(state: ChatState, note: str = "") -> dict:
         return {
             left: shown.column(state, "left"),
             right: shown.column(state, "right"),
             votes: shown.vote_bar(state, note),
-            strip: shown.picture_strip(state),
+            strip: shown.picture_strip(state, services.host.several_pictures),
         }
 
-    def show_all(who: Actor, state: ChatState, note: str = "", problem: list | None = None) -> dict:
+    def show_voices(who: Actor, state: ChatState) -> dict:
         voices = [
             (voice.title + (f" ({voice.notice})" if voice.notice else ""), voice.id or BASELINE)
             for voice in chat.studio(who).voices
         ]
+        return {
+            left_voice: gr.Dropdown(voices, value=state.left or BASELINE),
+            right_voice: gr.Dropdown(voices, value=state.right or BASELINE),
+        }
+
+    def show_all(who: Actor, state: ChatState, note: str = "", problem: list | None = None) -> dict:
         sampling = state.sampling
         return {
             **show(state, note),
+            **show_voices(who, state),
             picture: state.shown_image,
-            left_voice: gr.Dropdown(voices, value=state.left or BASELINE),
-            right_voice: gr.Dropdown(voices, value=state.right or BASELINE),
+            another: gr.UploadButton(visible=services.host.several_pictures),
             temperature: sampling.temperature,
             top_p: sampling.top_p,
             tokens: sampling.max_new_tokens,
@@ -228,27 +214,36 @@ def build(services: Services) -> ChatTab:
         return change(act, request)
 
     def choose(left_id, right_id, warmth, nucleus, longest, number, request: gr.Request):
+        who = actor(request)
         voices = ["" if voice == BASELINE else voice for voice in (left_id, right_id)]
-        sampling = Sampling(warmth, nucleus, int(longest), int(number or 0))
-        return change(lambda who: chat.choose(who, *voices, sampling), request)
+        try:
+            chat.choose(who, *voices, Sampling(warmth, nucleus, int(longest), int(number or 0)))
+        except Exception as error:
+            return show_all(who, chat.open(who), problem=shown.alert(*explain(error)))
+        # Nothing comes back into the fields: what was set meanwhile must stay, and is sent next.
+        return {message: []}
 
     def swap_columns(request: gr.Request):
         return change(chat.swap, request)
 
     def start_over(request: gr.Request):
-        return change(chat.new_conversation, request)
+        stops.stop(actor(request).visitor)
+        return {**change(chat.new_conversation, request), editing: False}
 
-    def stream(who: Actor, question: str, start) -> Iterator[dict]:
+    def stream(who: Actor, question: str, start, is_edit: bool = False) -> Iterator[dict]:
         """Streams `start(stop)` into the columns; after an error the question is back in its box."""
         stop = stops.add(who.visitor)
         running = gr.Textbox(value="", placeholder=ASK, submit_btn=False, stop_btn=True)
         ready = gr.Textbox(placeholder=ASK, submit_btn=True, stop_btn=False)
         states = throttle(start(stop))
+        loading, state = [] if services.host.loaded else [progress(None, LOADING)], None
         try:
-            yield {box: running, message: [], editing: False}
+            yield {box: running, message: loading, editing: False}
             for state in states:
-                yield show(state)
-            yield {box: ready}
+                heard = any(getattr(turn, side).text for turn in state.turns[-1:] for side in SIDES)
+                yield {**show(state), message: [] if heard else loading}
+            # An adapter that turned out to change nothing says so above its column.
+            yield {**show_voices(who, state), box: ready, message: []}
         except GeneratorExit:
             # The page is gone. What the models said so far is stored at the end of the turn, so that end is awaited.
             stop.set()
@@ -257,14 +252,14 @@ def build(services: Services) -> ChatTab:
             raise
         except Exception as error:
             back = gr.Textbox(value=question, placeholder=ASK, submit_btn=True, stop_btn=False)
-            yield {**show(chat.open(who)), box: back, message: shown.alert(*explain(error))}
+            yield {**show(chat.open(who)), box: back, editing: is_edit, message: shown.alert(*explain(error))}
         finally:
             stops.end(who.visitor, stop)
 
     def ask(question: str, is_edit: bool, request: gr.Request):
         who = actor(request)
         if is_edit:
-            yield from stream(who, question, lambda stop: chat.regenerate(who, stop, question))
+            yield from stream(who, question, lambda stop: chat.regenerate(who, stop, question), is_edit)
         else:
             yield from stream(who, question, lambda stop: chat.ask(who, question, stop))
 
@@ -286,13 +281,10 @@ def build(services: Services) -> ChatTab:
         state = chat.open(actor(request))
         if not state.turns:
             return {message: shown.alert("There is no question to edit.", "Nothing was asked yet.", "Type one below.")}
-        return {
-            box: gr.Textbox(
-                value=state.turns[-1].question, placeholder="Your last question: change it and send it again"
-            ),
-            editing: True,
-            message: [],
-        }
+        return {box: state.turns[-1].question, editing: True, message: shown.editing_notice()}
+
+    def leave_edit():
+        return {box: "", editing: False, message: []}
 
     def stop_all(request: gr.Request) -> None:
         stops.stop(actor(request).visitor)
@@ -313,27 +305,25 @@ def build(services: Services) -> ChatTab:
             return {message: shown.alert(*explain(error))}
         return {**show(chat.open(who), note), message: []}
 
-    streamed = [*columns, box, message, editing, seed]
+    streamed = [*columns, left_voice, right_voice, box, message, editing, seed]
     private(box.submit, ask, [box, editing], streamed, **MODEL)
     private(asked.select, suggest, None, streamed, **MODEL)
     private(again.click, regenerate, None, streamed, **MODEL)
     private(box.stop, stop_all, queue=False)
-    script(private(edit.click, edit_last, None, [box, editing, message]).then, FOCUS_QUESTION)
+    for event, function in ((edit.click, edit_last), (message.select, leave_edit)):
+        script(private(event, function, None, [box, editing, message]).then, FOCUS_QUESTION)
     private(picture.input, upload, picture, outputs)
     private(another.upload, add_another, another, outputs)
     private(draw.click, new_scene, None, outputs)
     private(examples.select, choose_example, None, outputs)
     private(strip.select, strip_action, None, outputs)
-    for voice in (left_voice, right_voice):
-        private(voice.input, choose, [left_voice, right_voice, *settings], outputs)
-    for setting in (temperature, top_p, tokens):
-        private(setting.release, choose, [left_voice, right_voice, *settings], outputs)
-    private(seed.blur, choose, [left_voice, right_voice, *settings], outputs)
+    for part in (left_voice, right_voice, *settings):
+        private(part.input, choose, [left_voice, right_voice, *settings], outputs, trigger_mode="always_last")
     private(swap.click, swap_columns, None, outputs)
-    private(new.click, start_over, None, outputs)
+    private(new.click, start_over, None, [*outputs, editing])
     private(votes.select, vote, None, [*columns, message])
     for side in (left, right):
-        private(side.select, judge, None, [*columns, message])
+        private(side.select, judge, None, [*columns, message], trigger_mode="multiple")
     script(marks.input, "(on) => { document.body.classList.toggle('no-marks', !on); }", marks)
 
     return ChatTab(left, right, outputs, refresh)

@@ -109,20 +109,29 @@ def vote_bar(state: ChatState, message: str = "") -> list[Node]:
     ]
 
 
-def picture_strip(state: ChatState) -> list[Node]:
-    """Which pictures the conversation has, and what becomes of a new one."""
+def picture_strip(state: ChatState, several: bool) -> list[Node]:
+    """Which pictures the conversation has, and what becomes of a new one; `several` says whether it may hold two."""
     if not state.turns:
         if len(state.pending_images) > 1:
             return [_row("Asked about together", state.pending_images, drop=True)]
         return []
     nodes = []
-    if state.pending_images:
+    if state.pending_images and several:
         nodes.append(_row("Joins with your next question", state.pending_images, drop=True))
         nodes.append(
             h(
                 "p.hint",
                 "The conversation goes on with the new picture. ",
                 button("New conversation with it", "fresh", kind="quiet"),
+            )
+        )
+    elif state.pending_images:
+        nodes.append(_row("Not asked about yet", state.pending_images, drop=True))
+        nodes.append(
+            h(
+                "p.hint.notice",
+                "This model looks at one picture a conversation. ",
+                button("New conversation with this one", "fresh", kind="primary"),
             )
         )
     if state.images and (state.pending_images or len(state.images) > 1):
@@ -156,6 +165,18 @@ def suggestions(questions: tuple[str, ...]) -> list[Node]:
             *(button(question, "suggest", str(number), "chip") for number, question in enumerate(questions)),
             role="group",
             aria_label="Suggested questions",
+        )
+    ]
+
+
+def editing_notice() -> list[Node]:
+    """Says what sending an edited question does, and the way out."""
+    return [
+        h(
+            "p.hint.notice",
+            "You are changing your last question: sent again, it replaces its two answers here. ",
+            button("Ask a new question instead", "leave-edit", kind="quiet"),
+            role="status",
         )
     ]
 

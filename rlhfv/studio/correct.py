@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import gradio as gr
 
 from rlhfv.corrections.edits import Edit
 from rlhfv.services import Actor, Services
 from rlhfv.services.correcting import FLAGS, SKIP_REASONS, EditorState
+from rlhfv.services.queue import Idle, Item
 from rlhfv.services.terms import LICENCES, Terms, TermsMissing
 from rlhfv.studio.chat_view import alert
-from rlhfv.studio.events import explain, private, script
+from rlhfv.studio.events import HINTS, explain, private, script
 from rlhfv.studio.pairs_view import short
-from rlhfv.studio.span_editor import CorrectionDocument, SpanEditor
+from rlhfv.studio.span_editor import CorrectionDocument, Hint, SpanEditor
 from rlhfv.studio.view import Node, button, empty, h, view
 from rlhfv.studio.viewer import show, viewer
 from rlhfv.studio.visitor import actor
@@ -27,6 +29,7 @@ AFTER_SAVE = """() => {
   if (status) status.textContent = '';
   setTimeout(() => document.querySelector('#terms textarea, #terms input')?.focus(), 60);
 }"""
+BACK_TO_EDITOR = "() => document.querySelector('#editor [contenteditable]')?.focus()"
 # Seconds in which the visitor did something on this tab; studio.js counts them.
 ACTIVE = "(document, flags, seconds, ...rest) => [document, flags, window.studio?.activeSeconds() ?? 0, ...rest]"
 
@@ -103,47 +106,84 @@ def build(services: Services) -> CorrectTab:
 
     outputs = (bar, message, picture, editor, judgement, flags)
 
-    def put(state: EditorState | None, note: list[Node] | None = None) -> dict:
+    def put(
+        who: Actor, state: EditorState | None, note: list[Node] | None = None, item: Item | Idle | None = None
+    ) -> dict:
         if state is None:
-            title, hint = (
-                "Every answer is judged.",
-                "Ask the models something in Chat; each answer then waits here for you.",
-            )
+            hint = "Ask the models something in Chat; each answer then waits here for you."
+            if isinstance(item, Idle) and item.counts.total:
+                hint = f"{item.sentence[0].upper()}{item.sentence[1:]}."
             return {
-                bar: [empty(title, hint)],
+                bar: [empty("Every answer is judged.", hint)],
                 message: note or [],
                 picture: None,
                 editor: CorrectionDocument(),
                 judgement: gr.Column(visible=False),
                 flags: [],
             }
+        opened = SpanEditor.document(state.original, state.answer_id, state.edits)
         return {
-            bar: _bar(state),
+            bar: _bar(state, item if isinstance(item, Item) else None, guideline(who)),
             message: note or [],
             picture: show(state.images, state.question),
-            editor: SpanEditor.document(state.original, state.answer_id, state.edits),
+            # A second look is worth something only when it is not led by the first, or by the machine.
+            editor: opened.model_copy(update={"blind": services.queue.is_blind(who, state.answer_id)}),
             judgement: gr.Column(visible=True),
             flags: [],
         }
+
+    def guideline(who: Actor) -> str:
+        return services.queue.settings(who).guideline if "annotate" in who.rights else ""
+
+    def put_next(who: Actor, after: str | None = None, note: list[Node] | None = None) -> dict:
+        """What comes next: in a team the shared queue, then own answers of the chat; alone the other way round. Behind
+        the last one the round begins again with the first that still waits.
+        """
+        state, item = None, None
+        if not services.settings.team:
+            state = corrections.open(who, None, after)
+        if state is None and "annotate" in who.rights:
+            item = services.queue.next_item(who, after)
+            if isinstance(item, Item):
+                state = corrections.open(who, item.answer_id)
+        return put(who, state or corrections.open(who), note, item)
 
     def open_answer(
         who: Actor, answer_id: str | None, note: list[Node] | None = None, after: str | None = None
     ) -> dict:
         """The named answer, or the next that waits; an id that is not the visitor's shows why it is refused."""
+        if not answer_id:
+            return put_next(who, after, note)
         try:
-            return put(corrections.open(who, answer_id or None, after), note)
+            return put(who, corrections.open(who, answer_id), note)
         except Exception as error:
-            return put(corrections.open(who), alert(*explain(error)))
+            return put_next(who, None, alert(*explain(error)))
 
     def keep_draft(document: CorrectionDocument, request: gr.Request) -> None:
         if document.answer_id:
             corrections.save_draft(actor(request), document.answer_id, _edits(document))
 
+    def bring_hints(document: CorrectionDocument, request: gr.Request):
+        """Suspects of the answer that was opened; it is on the page already, and nobody waits for them."""
+        who = actor(request)
+        found = [] if document.blind else services.hints.hints(who, document.answer_id)
+        if not found:
+            return gr.skip()
+        state = corrections.open(who, document.answer_id)
+        opened = SpanEditor.document(state.original, state.answer_id, state.edits)
+        return opened.model_copy(update={"hints": [Hint(**vars(hint)) for hint in found], "only_hints": True})
+
     def save(document: CorrectionDocument, marked: list[str], active: float, request: gr.Request) -> dict:
         who = actor(request)
         try:
             saved = corrections.save(
-                who, document.answer_id, document.original, _edits(document), tuple(marked or ()), float(active or 0)
+                who,
+                document.answer_id,
+                document.original,
+                _edits(document),
+                tuple(marked or ()),
+                float(active or 0),
+                document.shown(),
             )
         except TermsMissing:
             return {dialog: gr.Column(visible=True), saving: True}
@@ -154,7 +194,11 @@ def build(services: Services) -> CorrectTab:
             state = corrections.open(who, document.answer_id)
         except Exception as error:
             return {**closed, message: alert(*explain(error))}
-        return {**closed, bar: _bar(state), message: _saved(saved.message, saved.pair_id, saved.revision)}
+        return {
+            **closed,
+            bar: _bar(state, None, guideline(who)),
+            message: _saved(saved.message, saved.pair_id),
+        }
 
     def agree_to(
         document, marked, active, who_says: str, under: str, agreed: bool, then_save: bool, request: gr.Request
@@ -179,39 +223,35 @@ def build(services: Services) -> CorrectTab:
 
     def judge_faithful(document: CorrectionDocument, request: gr.Request) -> dict:
         who = actor(request)
-        corrections.faithful(who, document.answer_id)
+        corrections.faithful(who, document.answer_id, document.shown())
         return open_answer(who, None, _done("Noted: nothing wrong in that answer."))
 
     def skip_it(document: CorrectionDocument, why: str, request: gr.Request) -> dict:
         who = actor(request)
-        corrections.skip(who, document.answer_id, why or SKIP_REASONS[0])
+        corrections.skip(who, document.answer_id, why or SKIP_REASONS[0], document.shown())
         return open_answer(who, None, _done(f"Skipped: {why}."))
 
     def open_next(document: CorrectionDocument, request: gr.Request) -> dict:
-        who = actor(request)
-        state = corrections.open(who, None, document.answer_id or None)
-        # Behind the last answer the round begins again with the first that still waits.
-        return put(state or corrections.open(who))
+        return put_next(actor(request), document.answer_id or None)
 
     def act(event: gr.EventData, document: CorrectionDocument, request: gr.Request) -> dict:
         if event.act == "next":
             return open_next(document, request)
-        who = actor(request)
-        pair_id, _, number = event.ref.rpartition(":")
-        if int(number) > 1:
-            corrections.restore(who, pair_id, int(number) - 1)
-            note = f"Undone: the pair is again as in revision {int(number) - 1}."
-        else:
-            corrections.delete(who, pair_id)
+        undone = corrections.undo(actor(request), event.ref)
+        note = "Undone: the pair is as it was before."
+        if undone.pair is None:
             note = "Undone: the pair is deleted; its history can bring it back."
         return {message: _done(note)}
 
     private(editor.input, keep_draft, editor, None, trigger_mode="always_last")
+    private(editor.opened, bring_hints, editor, editor, trigger_mode="always_last", **HINTS)
     saved_to = [bar, message, dialog, saving]
-    script(private(editor.submit, save, [editor, flags, seconds], saved_to, js=ACTIVE).then, AFTER_SAVE)
-    private(agree.click, agree_to, [editor, flags, seconds, name, licence, consent, saving], saved_to, js=ACTIVE)
+    saved_by = {"trigger_mode": "always_last", "js": ACTIVE}
+    script(private(editor.submit, save, [editor, flags, seconds], saved_to, **saved_by).then, AFTER_SAVE)
+    agreed = [editor, flags, seconds, name, licence, consent, saving]
+    script(private(agree.click, agree_to, agreed, saved_to, js=ACTIVE).then, BACK_TO_EDITOR)
     private(terms_again.click, ask_terms, None, [dialog, name, licence, consent, saving])
-    private(cancel.click, lambda: gr.Column(visible=False), None, dialog)
+    script(private(cancel.click, lambda: gr.Column(visible=False), None, dialog).then, BACK_TO_EDITOR)
     script(private(nothing.click, judge_faithful, editor, outputs).then, FOCUS_EDITOR, editor)
     script(private(skip.click, skip_it, [editor, reason], outputs).then, FOCUS_EDITOR, editor)
     script(private(following.click, open_next, editor, outputs).then, FOCUS_EDITOR, editor)
@@ -224,7 +264,7 @@ def _edits(document: CorrectionDocument) -> list[Edit]:
     return [Edit(**correction.model_dump()) for correction in document.corrections]
 
 
-def _bar(state: EditorState) -> list[Node]:
+def _bar(state: EditorState, item: Item | None, guideline: str) -> list[Node]:
     waiting = (
         "Nothing else waits"
         if state.waiting == 0
@@ -240,27 +280,36 @@ def _bar(state: EditorState) -> list[Node]:
             h("p.asked", h("span.label", "Question"), h("strong", state.question, dir="auto")),
             h(
                 "p.facts",
-                h("span.chip", waiting),
+                h("span.chip", f"reserved for you until {clock(item.until)}" if item and item.until else waiting),
                 h("span.chip", "saved before") if state.saved_pair else None,
                 h("span.by", short(state.model), title=state.model),
             ),
+            h("p.returned", f"{item.reviewer or 'A reviewer'} sent it back: {item.comment}", dir="auto")
+            if item and item.comment
+            else None,
             h("details", h("summary", f"{len(earlier)} earlier turns of this conversation"), *earlier)
             if earlier
             else None,
+            h("details", h("summary", "Guideline"), h("p.guideline", guideline, dir="auto")) if guideline else None,
         )
     ]
+
+
+def clock(seconds: float) -> str:
+    """The server's local time of day."""
+    return datetime.fromtimestamp(seconds).strftime("%H:%M")
 
 
 def _done(note: str) -> list[Node]:
     return [h("p.done", note, role="status")]
 
 
-def _saved(note: str, pair_id: str, revision: int) -> list[Node]:
+def _saved(note: str, pair_id: str) -> list[Node]:
     return [
         h(
             "p.done",
             h("span", "✓ ", note, role="status"),
-            button("Undo", "undo", f"{pair_id}:{revision}", "quiet"),
+            button("Undo", "undo", pair_id, "quiet"),
             button("History", "history", pair_id, "quiet", data_event="edit"),
             button("Next answer", "next", "", "primary", aria_keyshortcuts="Alt+N"),
         )

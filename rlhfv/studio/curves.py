@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -16,6 +16,16 @@ PLOTS = (
 )
 MAX_POINTS = 300
 COLUMNS = ("step", "value", "line")
+COLOURS = {"train": "#6366f1", "held out": "#f59e0b", "corrected": "#059669", "original": "#e11d48"}
+# Of runs that are compared each has a hue, its two lines a shade each.
+SHADES = (
+    ("#4f46e5", "#a5b4fc"),
+    ("#d97706", "#fbbf24"),
+    ("#059669", "#6ee7b7"),
+    ("#e11d48", "#fda4af"),
+    ("#0284c7", "#7dd3fc"),
+    ("#7e22ce", "#d8b4fe"),
+)
 
 
 @dataclass
@@ -58,24 +68,37 @@ class Records:
             self._records.pop(run_id, None)
 
 
-def frame(runs: dict[str, list[dict]], lines: tuple[tuple[str, str], ...]) -> pd.DataFrame | None:
+def colour_map(titles: Sequence[str], lines: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """The colour of each line of a plot, by its name in the legend, for at most as many runs as there are `SHADES`."""
+    if len(titles) == 1:
+        return {name: COLOURS[name] for _, name in lines}
+    return {
+        _label(title, name): shade
+        for title, shades in zip(titles, SHADES, strict=False)
+        for (_, name), shade in zip(lines, shades, strict=True)
+    }
+
+
+def frame(runs: dict[str, list[dict]], lines: tuple[tuple[str, str], ...]) -> pd.DataFrame:
     """The points of one plot, columns `step`, `value`, `line`. With several runs the legend names the run too.
 
-    None while there is no point, and a row without a value for each line: Gradio's plot fixes its colours when it is
-    first drawn, and a line whose name it did not see then would never appear.
+    Each line begins with a row without a value: Gradio's plot fixes its colours when it is drawn, and a line whose
+    name it did not see then would never appear.
     """
     rows, names = [], []
     for title, steps in runs.items():
         for key, name in lines:
             points = [(step["step"], step[key]) for step in steps if step.get(key) is not None and "step" in step]
-            label = name if len(runs) == 1 else f"{title} · {name}"
+            label = name if len(runs) == 1 else _label(title, name)
             names.append(label)
             rows += [(step, value, label) for step, value in thin(points)]
-    if not rows:
-        return None
-    first = min(step for step, _, _ in rows)
+    first = min((step for step, _, _ in rows), default=0)
     rows = [(first, None, label) for label in names] + rows
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"step": float, "value": float, "line": str})
+
+
+def _label(title: str, name: str) -> str:
+    return f"{title} · {name}"
 
 
 def thin(points: list, limit: int = MAX_POINTS) -> list:

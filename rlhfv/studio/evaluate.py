@@ -1,30 +1,32 @@
 """The Evaluate tab: is a voice better than the baseline, and at what price."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import gradio as gr
 
 from rlhfv.services import Actor, Services
 from rlhfv.services.evaluating import MAX_SCENES
+from rlhfv.services.memory import ASK, MemoryShort
 from rlhfv.services.model_host import BASELINE
 from rlhfv.studio import evaluate_view, runs_view
 from rlhfv.studio.chat_view import alert
 from rlhfv.studio.events import explain, private
-from rlhfv.studio.view import Node, button, empty, h, view
+from rlhfv.studio.view import Node, button, empty, h, progress, view
 from rlhfv.studio.visitor import actor
 
 EMPTY = (
     "No evaluation yet.",
-    "Choose an adapter on the left and start one: both voices describe the same unseen scenes.",
+    "Choose an adapter above and start one: both voices describe the same unseen scenes.",
 )
 FEW_SCENES = 100
 
 
 @dataclass(frozen=True)
 class EvaluateTab:
-    """`refresh(who, run_id)` fills the tab."""
+    """`refresh(who, *kept)` fills the tab."""
 
+    kept: tuple
     outputs: tuple
     refresh: Callable[..., dict]
 
@@ -40,7 +42,7 @@ def build(services: Services) -> EvaluateTab:
             ),
             elem_id="no-evaluation",
         )
-        return EvaluateTab((), lambda who, run_id="": {})
+        return EvaluateTab((), (), lambda who: {})
 
     with gr.Row(elem_classes="workbench"):
         with gr.Column(scale=4, min_width=280, elem_classes="side", elem_id="evaluate-form"):
@@ -100,7 +102,7 @@ def build(services: Services) -> EvaluateTab:
             found = {
                 verdicts: evaluate_view.verdicts(results),
                 figures: evaluate_view.figures(results),
-                examples: evaluate_view.examples(results, pictures(who, results)),
+                examples: evaluate_view.examples(results, evaluation.picture),
             }
         return {
             **found,
@@ -112,19 +114,12 @@ def build(services: Services) -> EvaluateTab:
             timer: gr.Timer(active=any(each.state in runs_view.OPEN for each in runs)),
         }
 
-    def pictures(who: Actor, results: dict) -> dict[str, str]:
-        """The scenes of the examples, drawn again: a source names the split and the seed of a scene."""
-        drawn = {}
-        for scene in {example["scene"] for example in results["examples"]}:
-            split, _, seed = scene.rpartition(":")[2].partition("/")
-            drawn[scene] = chat.draw_scene(who, split, int(seed)).name
-        return drawn
-
-    def refresh(who: Actor, run_id: str = "") -> dict:
+    def refresh(who: Actor, run_id: str = "", ticked: list[str] | None = None) -> dict:
         offered = [(voice.title, voice.id) for voice in chat.studio(who).voices if voice.id != BASELINE]
+        ticked = [voice for _, voice in offered if voice in (ticked or ())] or [voice for _, voice in offered[-1:]]
         return {
             **show_runs(who, run_id),
-            voices: gr.CheckboxGroup(offered, value=[offered[-1][1]] if offered else []),
+            voices: gr.CheckboxGroup(offered, value=ticked),
             message: []
             if offered
             else [empty("No adapter to evaluate.", "Train one in Train; it is offered here when it is done.")],
@@ -136,17 +131,41 @@ def build(services: Services) -> EvaluateTab:
     def open_run(event: gr.EventData, request: gr.Request):
         return {**show_runs(actor(request), event.ref), confirming: "", message: []}
 
-    def start_run(chosen_voices, count, request: gr.Request):
-        who = actor(request)
+    def begin(who: Actor, go: Callable[[], str], again: str) -> Iterator[dict]:
+        """Starts or resumes with `go`, which returns the run's id; asks where memory is short."""
+        yield {message: [progress(None, "Freezing the adapters into a run …")]}
         try:
-            run_id = evaluation.start(who, list(chosen_voices or ()), int(count))
+            run_id = go()
+        except MemoryShort as short:
+            yield {message: runs_view.ask_for_room(short, again)}
         except Exception as error:
-            return {message: alert(*explain(error))}
-        return {**show_runs(who, run_id), message: [], confirming: ""}
+            yield {message: alert(*explain(error))}
+        else:
+            yield {**show_runs(who, run_id), message: [], confirming: ""}
+
+    def start_with(who: Actor, room: str, ticked, count) -> Iterator[dict]:
+        yield from begin(who, lambda: evaluation.start(who, list(ticked or ()), int(count), room=room), "")
+
+    def resume(who: Actor, run_id: str, room: str) -> Iterator[dict]:
+        yield from begin(who, lambda: evaluation.resume(who, run_id, room).id, run_id)
+
+    def start_run(ticked, count, request: gr.Request):
+        yield from start_with(actor(request), ASK, ticked, count)
+
+    def answer_room(event: gr.EventData, ticked, count, request: gr.Request):
+        if event.act == "cancel":
+            yield {message: []}
+        elif event.ref:
+            yield from resume(actor(request), event.ref, event.act)
+        else:
+            yield from start_with(actor(request), event.act, ticked, count)
 
     def act(event: gr.EventData, request: gr.Request):
         who, run_id = actor(request), event.ref
         sure, note = "", []
+        if event.act == "resume":
+            yield from resume(who, run_id, ASK)
+            return
         try:
             if event.act == "ask-delete":
                 sure = run_id
@@ -155,18 +174,17 @@ def build(services: Services) -> EvaluateTab:
                 note = [h("p.done", "The evaluation is deleted.", role="status")]
             elif event.act == "stop":
                 evaluation.stop(who, run_id)
-            elif event.act == "resume":
-                evaluation.resume(who, run_id)
         except Exception as error:
             note = alert(*explain(error))
-        return {**show_runs(who, run_id, sure), confirming: sure, message: note}
+        yield {**show_runs(who, run_id, sure), confirming: sure, message: note}
 
     private(timer.tick, tick, [chosen, seen, confirming], run_outputs, concurrency_limit=None, concurrency_id=None)
-    private(listing.select, open_run, None, [*run_outputs, confirming, message])
-    private(start.click, start_run, [voices, scenes], [*run_outputs, message, confirming])
+    private(listing.select, open_run, None, [*run_outputs, confirming, message], trigger_mode="multiple")
+    for event, function in ((start.click, start_run), (message.select, answer_room)):
+        private(event, function, [voices, scenes], [*run_outputs, message, confirming])
     private(heading.select, act, None, [*run_outputs, confirming, message])
 
-    return EvaluateTab(outputs, refresh)
+    return EvaluateTab((chosen, voices), outputs, refresh)
 
 
 def _acts(run, confirming: bool) -> list[Node]:

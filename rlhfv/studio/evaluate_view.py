@@ -1,5 +1,7 @@
 """What an evaluation found, as nodes of views: figures with their intervals drawn beside them, and examples."""
 
+from collections.abc import Callable
+
 from rlhfv.studio.chat_view import thumb
 from rlhfv.studio.view import Node, h
 
@@ -120,8 +122,8 @@ def _whisker(figure: dict, most: float, number: int) -> Node:
     )
 
 
-def examples(results: dict, pictures: dict[str, str]) -> list[Node]:
-    """Scenes with every voice's answer; false claims are marked. `pictures` maps a scene to a stored picture."""
+def examples(results: dict, picture: Callable[[str], str]) -> list[Node]:
+    """Scenes with every voice's answer; false claims are marked. `picture` names the stored picture of a scene."""
     titles = {voice["id"]: voice["title"] for voice in results["voices"]}
     items = []
     for example in results["examples"]:
@@ -134,11 +136,10 @@ def examples(results: dict, pictures: dict[str, str]) -> list[Node]:
             )
             for answer in example["answers"]
         ]
-        name = pictures.get(example["scene"])
         items.append(
             h(
                 "li",
-                thumb(name, f"Scene {example['scene']}") if name else None,
+                thumb(picture(example["scene"]), f"Scene {example['scene']}"),
                 h(
                     "div",
                     h(

@@ -19,12 +19,18 @@ Item = TypeVar("Item")
 # Visitors who wait for the model wait inside the models room, in the order in which they came; the queue only has to
 # hold that many of them at once.
 MODEL = {"concurrency_id": "model", "concurrency_limit": 24}
+# Hints wait behind the answers of those who chat; what opens pages must not wait for them.
+HINTS = {"concurrency_id": "hints", "concurrency_limit": 8}
 # Cheap reads of the store and of run folders.
 READ = {"concurrency_id": "read", "concurrency_limit": 16}
 
 
 def private(event: Callable[..., Dependency], function: Callable, inputs=None, outputs=None, **options) -> Dependency:
-    """Registers `function` for `event`: closed to the API, and nothing fades while it runs unless `options` say so."""
+    """Registers `function` for `event`: closed to the API, and nothing fades while it runs unless `options` say so.
+
+    By default Gradio drops an event whose function still runs for an earlier one. What must not be lost says so with
+    `trigger_mode`: "always_last" where only the newest counts, "multiple" where each does.
+    """
     settings = {"api_visibility": "private", "show_progress": "hidden", **READ, **options}
     return event(told(function), inputs, outputs, **settings)
 

@@ -10,8 +10,9 @@ from rlhfv.corrections.edits import KINDS
 from rlhfv.corrections.pairs import PAIR_OUTCOMES
 from rlhfv.services import Actor, Services
 from rlhfv.studio import pairs_view as shown
+from rlhfv.studio.chat_view import alert
 from rlhfv.studio.downloads import make_zip, size
-from rlhfv.studio.events import private, script
+from rlhfv.studio.events import explain, private, script
 from rlhfv.studio.span_editor import CorrectionDocument, SpanEditor
 from rlhfv.studio.view import Node, button, h, progress, view
 from rlhfv.studio.viewer import show, viewer
@@ -21,11 +22,23 @@ PAGE = 20
 # Where there is room for one column only, the pair stands below its list.
 SHOW_PAIR = "() => { if (innerWidth < 900) document.getElementById('pair')?.scrollIntoView({ block: 'start' }); }"
 ANY = "any"
+DATASETS = "datasets"
+EXPORTS = {
+    "jsonl": "JSONL with pictures (this studio's own)",
+    DATASETS: "🤗 Datasets (load_from_disk)",
+    "trl": "TRL, vision preference",
+    "llama-factory": "LLaMA-Factory, sharegpt preference",
+    "rlhf-v": "RLHF-V, Parquet of 2024",
+    "rlhf-v-2023": "RLHF-V, JSON of 2023",
+    "rlaif-v": "RLAIF-V",
+}
 
 
 @dataclass(frozen=True)
 class PairsTab:
-    """`show(who, pair_id, *filters)` fills the tab; `filters` are its search fields, `chosen` the id of its pair."""
+    """`show(who, pair_id, *filters)` fills the tab, with `clear=True` its search fields too; `filters` are these
+    fields, `chosen` the id of its pair.
+    """
 
     outputs: tuple
     chosen: gr.State
@@ -70,36 +83,43 @@ def build(services: Services) -> PairsTab:
                     editor = SpanEditor(elem_id="pair-editor")
                     other = view(elem_id="pair-preferred")
             record = view(elem_id="pair-record")
-    with gr.Accordion("Export and import", open=False, elem_id="pairs-files"):
+    with gr.Accordion("Export and import", open=False, elem_id="pairs-files") as drawer:
         with gr.Row(elem_classes="tight"):
-            jsonl = gr.Button("Export JSONL with pictures", size="sm", elem_id="export-jsonl")
-            datasets = gr.Button("Export for 🤗 Datasets", size="sm", elem_id="export-datasets")
+            format = gr.Dropdown(
+                [*((title, name) for name, title in EXPORTS.items())],
+                value="jsonl",
+                label="Format",
+                filterable=False,
+                min_width=250,
+                elem_id="export-format",
+            )
+            export = gr.Button("Export", size="sm", elem_id="export-pairs")
             download = gr.DownloadButton(
                 "Download", size="sm", variant="primary", visible=False, elem_id="download-pairs"
             )
             upload = gr.UploadButton(
-                "Import JSONL or ZIP", size="sm", file_types=[".jsonl", ".zip"], elem_id="import-pairs"
+                "Import a file", size="sm", file_types=[".jsonl", ".json", ".parquet", ".zip"], elem_id="import-pairs"
             )
+        left_behind = view(elem_id="export-losses")
         files = view(elem_id="pairs-files-status")
     chosen = gr.State("")
-    offset = gr.State(0)
+    offset, found = gr.State(0), gr.State(None)
 
     filters = (text, kind, outcome, annotator, model)
-    outputs = (listing, pager, detail, heading, picture, editor, other, record, chosen, offset, status)
+    outputs = (listing, pager, detail, heading, picture, editor, other, record, chosen, offset, found, status)
 
-    def show_tab(who: Actor, pair_id: str, *searched) -> dict:
-        """The whole tab, with the annotators and models that can be asked for now."""
+    def show_tab(who: Actor, pair_id: str, *searched, clear: bool = False) -> dict:
+        """The whole tab, with the annotators and models that can be asked for now. The fields keep what is in them,
+        which may be more by now, unless they are cleared."""
         known = corrections.filter_choices(who)
-        words, of_kind, with_outcome, by, from_model = searched
         people = [(ANY, ""), *((name, name) for name in known["annotators"] if name)]
         models = [(ANY, ""), *((shown.short(name), name) for name in known["models"] if name)]
+        empty = {"value": ""} if clear else {}
         return {
             **refresh(who, pair_id, *searched),
-            text: words,
-            kind: of_kind,
-            outcome: with_outcome,
-            annotator: gr.Dropdown(people, value=by),
-            model: gr.Dropdown(models, value=from_model),
+            **(dict.fromkeys((text, kind, outcome), "") if clear else {}),
+            annotator: gr.Dropdown(people, **empty),
+            model: gr.Dropdown(models, **empty),
         }
 
     def find(who: Actor, words, of_kind, with_outcome, by, from_model, start: int):
@@ -125,6 +145,7 @@ def build(services: Services) -> PairsTab:
             listing: shown.listing(page.pairs, pair_id, any(searched)),
             pager: shown.pager(start, PAGE, page.total),
             offset: start,
+            found: searched,
             status: note or [],
             **open_pair(who, pair_id),
         }
@@ -147,8 +168,9 @@ def build(services: Services) -> PairsTab:
             record: shown.record(pair, history),
         }
 
-    def search(request: gr.Request, *searched):
-        return refresh(actor(request), "", *searched)
+    def search(request: gr.Request, before, *searched):
+        # The page itself clears the fields too, and has filled the list by then.
+        return gr.skip() if before in (None, searched) else refresh(actor(request), "", *searched)
 
     def select(event: gr.EventData, request: gr.Request, start, *searched):
         return refresh(actor(request), event.ref, *searched, start=start)
@@ -179,21 +201,35 @@ def build(services: Services) -> PairsTab:
             ]
         return refresh(who, pair_id, *searched, start=start, note=note)
 
-    def export(write, name: str, request: gr.Request):
-        who, made = actor(request), []
-        yield {files: [progress(None, "Writing pairs and pictures …")], download: gr.DownloadButton(visible=False)}
-        path = make_zip(name, lambda folder: made.append(write(who, folder)))
-        plural = "s" if made[0] != 1 else ""
-        yield {
-            files: [h("p.done", f"{made[0]} pair{plural}, ready to download.", role="status")],
-            download: gr.DownloadButton(f"Download {path.name} ({size(path)})", value=str(path), visible=True),
+    def tell_losses(name: str, request: gr.Request):
+        who = actor(request)
+        told = [h("p.hint", "Everything but earlier revisions.")] if name == DATASETS else None
+        return {
+            left_behind: told or shown.losses(corrections.losses(who, name)),
+            download: gr.DownloadButton(visible=False),
+            files: [],
         }
 
-    def export_jsonl(request: gr.Request):
-        yield from export(corrections.export_jsonl, "rlhfv-pairs", request)
+    def export_pairs(name: str, request: gr.Request):
+        who, made = actor(request), []
 
-    def export_datasets(request: gr.Request):
-        yield from export(corrections.export_datasets, "rlhfv-datasets", request)
+        def write(folder: Path) -> None:
+            if name == DATASETS:
+                made.append(corrections.export_datasets(who, folder))
+            else:
+                made.append(corrections.export_to(who, folder, name))
+
+        yield {files: [progress(None, "Writing pairs and pictures …")], download: gr.DownloadButton(visible=False)}
+        try:
+            path = make_zip(f"pairs-{name}", write)
+        except Exception as error:
+            yield {files: alert(*explain(error))}
+            return
+        plural = "s" if made[0] != 1 else ""
+        yield {
+            files: [h("p.done", f"{made[0]:,} pair{plural}, ready to download.", role="status")],
+            download: gr.DownloadButton(f"Download {path.name} ({size(path)})", value=str(path), visible=True),
+        }
 
     def import_file(request: gr.Request, path: str | None, *searched):
         if not path:
@@ -201,21 +237,26 @@ def build(services: Services) -> PairsTab:
         who = actor(request)
         yield {files: [progress(None, "Reading the file and checking every row …")]}
         try:
-            report = corrections.import_jsonl(who, Path(path))
+            report = corrections.import_from(who, Path(path))
+        except Exception as error:
+            yield {files: alert(*explain(error))}
+            return
         finally:
             Path(path).unlink(missing_ok=True)
         yield {files: shown.import_report(report), **refresh(who, "", *searched)}
 
-    private(text.input, search, filters, outputs, trigger_mode="always_last")
+    # Gradio's `input` of a text field does not tell of what is pasted, deleted or typed on a screen keyboard.
+    private(text.change, search, [found, *filters], outputs, trigger_mode="always_last")
     for field in (kind, outcome, annotator, model):
-        private(field.input, search, filters, outputs)
-    script(private(listing.select, select, [offset, *filters], outputs).then, SHOW_PAIR)
+        private(field.input, search, [found, *filters], outputs, trigger_mode="always_last")
+    script(private(listing.select, select, [offset, *filters], outputs, trigger_mode="multiple").then, SHOW_PAIR)
     private(pager.select, turn, filters, outputs)
     for part in (heading, record, status):
         private(part.select, act, [offset, *filters], outputs)
     exports = {"concurrency_id": "files", "concurrency_limit": 2}
-    private(jsonl.click, export_jsonl, None, [files, download], **exports)
-    private(datasets.click, export_datasets, None, [files, download], **exports)
+    for event in (drawer.expand, format.input):
+        private(event, tell_losses, format, [left_behind, files, download], **exports)
+    private(export.click, export_pairs, format, [files, download], **exports)
     private(upload.upload, import_file, [upload, *filters], [files, *outputs], **exports)
 
     return PairsTab((*outputs, *filters), chosen, filters, show_tab)

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 
 from rlhfv.corrections.pairs import PreferencePair
+from rlhfv.corrections.published import NOT_TO_BE_PUBLISHED
 from rlhfv.studio.chat_view import thumb
 from rlhfv.studio.marks import changed, differing, marked
 from rlhfv.studio.view import Node, button, empty, h
@@ -119,7 +120,7 @@ def record(pair: PreferencePair, history) -> list[Node]:
         "Made": moment(origin.created),
         "Model": short(str(origin.model)),
         "Decoding": decoding,
-        "Licence": f"{origin.licence or 'not said'}, {'may be published' if origin.consent else 'not to publish'}",
+        "Licence": _licence(origin.licence, origin.consent),
         "Corrections": "as made by the annotator" if origin.edits == "made" else "inferred by a word diff",
         "Picture": origin.source,
     }
@@ -151,26 +152,55 @@ def record(pair: PreferencePair, history) -> list[Node]:
     ]
 
 
+def _licence(licence: str, consent: bool) -> str:
+    if licence == NOT_TO_BE_PUBLISHED:
+        return licence
+    return f"{licence or 'not said'}, {'may be published' if consent else 'not to publish'}"
+
+
 def import_report(report) -> list[Node]:
-    kept, bad = len(report.pairs), report.problems
+    kept, bad = report.pairs, report.problems
+    told = f" Read as {report.format}, told by {report.told_by}." if report.told_by else ""
     done = h(
         "p.done",
-        f"{kept} pair{'s' if kept != 1 else ''} taken in"
-        + (f", {len(bad)} row{'s' if len(bad) != 1 else ''} left out:" if bad else "."),
+        f"{kept:,} pair{'s' if kept != 1 else ''} taken in"
+        + (f", {len(bad):,} row{'s' if len(bad) != 1 else ''} left out." if bad else ".")
+        + told,
         role="status",
     )
-    if not bad:
-        return [done]
+    return [done, problem_table(bad)] if bad else [done]
+
+
+def problem_table(problems) -> Node:
+    """The rows that were not taken, and how to mend them; the first fifty."""
+    several = any(problem.file for problem in problems)
     rows = [
-        h("tr", h("td", str(problem.row)), h("td", problem.what), h("td", problem.why), h("td", problem.fix))
-        for problem in bad[:50]
+        h(
+            "tr",
+            h("td", f"{problem.row:,}" if problem.row else "all"),
+            h("td", problem.file) if several else None,
+            *(h("td", part) for part in (problem.what, problem.why, problem.fix)),
+        )
+        for problem in problems[:50]
     ]
-    head = h(
-        "tr",
-        *(h("th", name, scope="col") for name in ("Row", "What is wrong", "Why it cannot be taken", "How to mend it")),
-    )
-    more = h("p", f"… and {len(bad) - 50} more.") if len(bad) > 50 else None
-    return [done, h("div.scroll", h("table.plain", h("thead", head), h("tbody", *rows))), *([more] if more else [])]
+    names = ("Row", *(["File"] if several else []), "What is wrong", "Why it cannot be taken", "How to mend it")
+    head = h("tr", *(h("th", name, scope="col") for name in names))
+    more = h("p", f"… and {len(problems) - 50:,} more.") if len(problems) > 50 else None
+    return h("div.scroll", h("table.plain", h("thead", head), h("tbody", *rows)), more)
+
+
+def losses(sentences: list[str]) -> list[Node]:
+    """What an export would leave behind, before it is made."""
+    if not sentences:
+        return [h("p.hint", "This format carries everything.")]
+    return [
+        h(
+            "div.warning",
+            h("strong", "What this format does not carry"),
+            h("ul.reasons", *(h("li", sentence) for sentence in sentences)),
+            role="status",
+        )
+    ]
 
 
 def short(model: str) -> str:

@@ -1,6 +1,7 @@
 """What the list of runs, one run and its warnings show, as nodes of views; for training and evaluation alike."""
 
 from rlhfv.runs.state import ALIVE, Run
+from rlhfv.services.memory import MemoryShort, gigabytes
 from rlhfv.studio.downloads import human_seconds
 from rlhfv.studio.pairs_view import moment
 from rlhfv.studio.view import Node, button, empty, h, progress
@@ -64,6 +65,8 @@ def heading(run: Run, acts: list[Node], unit: str) -> list[Node]:
 
 
 def _course(run: Run, unit: str) -> str:
+    if run.memory:
+        return f"Waits until {gigabytes(run.memory)} of memory are free."
     if run.state == "queued":
         return f"Waits for its turn, number {run.place or 1} in the queue."
     if run.state == "starting":
@@ -72,6 +75,29 @@ def _course(run: Run, unit: str) -> str:
         return "Stopping; a checkpoint is kept."
     left = f" · about {human_seconds(run.eta)} left" if run.eta else ""
     return f"{unit} {run.step:,} of {run.total_steps:,}{left}" if run.total_steps else "Running …"
+
+
+def ask_for_room(short: MemoryShort, ref: str) -> list[Node]:
+    """What to do with a run that does not fit into the free memory; `ref` says which run the answer is about."""
+    acts = (
+        [button("Unload the chat while it works", "unload", ref, "primary" if short.held else "")]
+        if short.held
+        else []
+    )
+    return [
+        h(
+            "div.warning.ask",
+            h("p", h("strong", short.what), " ", short.why),
+            h(
+                "p.facts",
+                *acts,
+                button(f"Wait until {gigabytes(short.needed)} are free", "wait", ref, "" if acts else "primary"),
+                button("Start anyway", "anyway", ref),
+                button("Not now", "cancel", ref, "quiet"),
+            ),
+            role="alert",
+        )
+    ]
 
 
 def confirm_delete(run: Run) -> list[Node]:

@@ -45,6 +45,19 @@
     }
   });
 
+  // A picture on the clipboard goes to the chat, wherever on its tab it is pasted; text goes where the caret is.
+  document.addEventListener("paste", (event) => {
+    const picture = [...(event.clipboardData?.files ?? [])].find((file) => file.type.startsWith("image/"));
+    const typing = event.target.matches?.("input, textarea, [contenteditable=true]") && event.clipboardData.getData("text/plain");
+    const input = document.querySelector("#chat-picture input[type=file]");
+    if (!picture || typing || !input || !visible("chat-picture")) return;
+    event.preventDefault();
+    const files = new DataTransfer();
+    files.items.add(picture);
+    input.files = files.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+
   // Gradio's columns take no role; the dialog needs one.
   new MutationObserver(() => {
     for (const dialog of document.querySelectorAll(".dialog:not([role])")) {

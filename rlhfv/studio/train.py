@@ -1,6 +1,6 @@
 """The Train tab: what a run would do, its start, its course, and whether the corrections now hold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,37 +8,36 @@ import gradio as gr
 
 from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.services import Actor, Services
+from rlhfv.services.memory import ASK, MemoryShort
 from rlhfv.studio import runs_view, train_view
 from rlhfv.studio.chat_view import alert
-from rlhfv.studio.curves import PLOTS, Records, frame
+from rlhfv.studio.curves import PLOTS, SHADES, Records, colour_map, frame
 from rlhfv.studio.downloads import make_zip, size
 from rlhfv.studio.events import MODEL, explain, private, script
 from rlhfv.studio.settings_form import build_form
-from rlhfv.studio.view import h, progress, view
+from rlhfv.studio.stops import Stops
+from rlhfv.studio.view import button, h, progress, view
 from rlhfv.studio.visitor import actor
 
 ORACLE_PAIRS = 200
-COLOURS = {
-    "train": "#6366f1",
-    "held out": "#f59e0b",
-    "corrected": "#059669",
-    "original": "#e11d48",
-}
 
 
 @dataclass(frozen=True)
 class TrainTab:
-    """`heading` sends `edit` with a run's id ("chat with it"); `refresh(who, run_id)` fills the tab."""
+    """`heading` sends `edit` with a run's id ("chat with it"); `show_form(who)` completes the form of a page that
+    loads, `refresh(who, *kept)` shows pairs and runs as they are now.
+    """
 
     heading: gr.HTML
-    chosen: gr.State
+    kept: tuple
     outputs: tuple
+    show_form: Callable[[Actor], dict]
     refresh: Callable[..., dict]
 
 
 def build(services: Services) -> TrainTab:
     training = services.training
-    records = Records()
+    records, stops = Records(), Stops()
 
     with gr.Row(elem_classes="workbench"):
         with gr.Column(scale=5, min_width=300, elem_classes="side", elem_id="train-form"):
@@ -70,13 +69,7 @@ def build(services: Services) -> TrainTab:
             title = gr.Textbox(label="Name of the run", placeholder="Optional", max_length=120, elem_id="run-title")
             form = build_form()
             source = view(elem_id="recipe-source")
-            unload = gr.Checkbox(
-                False,
-                label="Unload the chat model while it trains",
-                info="Frees its memory; the next question loads it again.",
-                elem_id="unload-chat",
-            )
-            with gr.Row(elem_classes="tight"):
+            with gr.Row(elem_classes="tight start-row"):
                 check = gr.Button("Check", size="sm", elem_id="check-run")
                 start = gr.Button("Start training", variant="primary", size="sm", elem_id="start-run")
             checked = view(elem_id="train-check")
@@ -88,8 +81,14 @@ def build(services: Services) -> TrainTab:
                 heading = view(elem_id="run-heading")
                 warnings = view(elem_id="run-warnings")
                 compare = gr.Dropdown(
-                    [], multiselect=True, label="Compare with", elem_id="compare-runs", min_width=200
+                    [],
+                    multiselect=True,
+                    max_choices=len(SHADES) - 1,
+                    label="Compare with",
+                    elem_id="compare-runs",
+                    min_width=200,
                 )
+                legend = view(elem_id="compare-legend")
                 with gr.Row(elem_classes="plots"):
                     plots = tuple(
                         gr.LinePlot(
@@ -101,7 +100,6 @@ def build(services: Services) -> TrainTab:
                             y_title=axis,
                             x_title="step",
                             color_title=" ",
-                            color_map=COLOURS,
                             height=220,
                             min_width=280,
                             tooltip="axis",
@@ -118,20 +116,24 @@ def build(services: Services) -> TrainTab:
                     )
                 asked = view(elem_id="reasked")
                 log = view(elem_id="run-log")
-    chosen, seen, confirming, parent = gr.State(""), gr.State(None), gr.State(""), gr.State("")
+    chosen, seen, confirming, parent, ended = (gr.State(start) for start in ("", None, "", "", ""))
     timer = gr.Timer(1.5, active=False)
 
-    run_outputs = (listing, detail, heading, warnings, compare, *plots, after, log, chosen, seen, timer)
+    run_outputs = (listing, detail, heading, warnings, compare, legend, *plots, after, log, chosen, seen, timer, ended)
     outputs = (*run_outputs, pairs, command, source, message)
+    described = (parent, title, *form.inputs)
 
-    def show_runs(who: Actor, run_id: str, compared=(), sure: str = "", before=None, new_choice: bool = False):
-        """The list and one run. Skips when nothing changed since `before`."""
+    def show_runs(who: Actor, run_id: str, compared=(), sure: str = "", before=None, only_news: bool = False):
+        """The list and one run. With `only_news` it skips when nothing changed since `before`.
+
+        Where the lines get other names than `before`, their colours follow at the next call, without `before`: Gradio
+        draws a plot anew when its colours change, and takes up only names that are in its value by then.
+        """
         runs = training.runs(who)
         by_id = {run.id: run for run in runs}
         run = by_id.get(run_id) or next(
             (each for each in runs if each.state in runs_view.OPEN), runs[0] if runs else None
         )
-        busy = any(each.state in runs_view.OPEN for each in runs)
         if run is None:
             return {
                 listing: runs_view.listing([], "", *EMPTY),
@@ -142,63 +144,115 @@ def build(services: Services) -> TrainTab:
             }
         compared = [other for other in compared or () if other in by_id and other != run.id]
         shown = {each: records.get(each, partial(training.events, who)) for each in (run.id, *compared)}
-        signature = [
-            [(each.id, each.state, each.step, each.place) for each in runs],
-            [record.version for record in shown.values()],
-            run.id,
-            list(run.lines[-1:]),
-        ]
-        if signature == before:
+        steps = {_label(by_id[each], [by_id[other] for other in shown]): shown[each].steps for each in shown}
+        titles = list(steps)
+        signature = {
+            "runs": [(each.id, each.state, each.step, each.place) for each in runs],
+            "versions": [record.version for record in shown.values()],
+            "run": run.id,
+            "lines": titles if compared else [],
+            "log": list(run.lines[-1:]),
+        }
+        if only_news and signature == before:
             return gr.skip()
-        steps = {_label(by_id[each], by_id.values()): record.steps for each, record in shown.items()}
+        renamed = before is not None and before["lines"] != signature["lines"]
+        drawn = {}
+        for plot, (_, _, lines) in zip(plots, PLOTS, strict=True):
+            colours = {"color_map": colour_map(titles, lines), "colors_in_legend": [] if compared else None}
+            drawn[plot] = gr.LinePlot(value=frame(steps, lines), **(colours if before is None else {}))
         others = [(_label(each, runs), each.id) for each in runs if each.id != run.id]
-        done = run.state == "done" and run.has_adapter
+        same_choice = before is not None and (before["runs"], before["run"]) == (signature["runs"], run.id)
+        was = {each[0]: each[1] for each in before["runs"]}.get(run.id, "") if before else ""
         return {
+            **drawn,
+            legend: train_view.legend(titles),
             listing: runs_view.listing(runs, run.id, *EMPTY),
             detail: gr.Column(visible=True),
             heading: runs_view.heading(run, train_view.acts(run, sure == run.id), "Step"),
             warnings: runs_view.notes(shown[run.id].notes),
-            compare: gr.Dropdown(others, value=compared or None, visible=bool(others))
-            if new_choice or before is None or before[0] != signature[0]
-            else gr.skip(),
-            **{plot: frame(steps, lines) for plot, (_, _, lines) in zip(plots, PLOTS, strict=True)},
-            after: gr.Row(visible=done),
+            compare: gr.skip() if same_choice else gr.Dropdown(others, value=compared or None, visible=bool(others)),
+            after: gr.Row(visible=run.state == "done" and run.has_adapter),
             log: runs_view.log(training.log(who, run.id)),
             chosen: run.id,
-            seen: signature,
-            timer: gr.Timer(active=busy),
+            seen: None if renamed else signature,
+            timer: gr.Timer(active=renamed or any(each.state in runs_view.OPEN for each in runs)),
+            ended: run.id if run.state == "done" and was in runs_view.OPEN else gr.skip(),
         }
 
-    def refresh(who: Actor, run_id: str = "", config=None, note=None) -> dict:
-        config = config or next(iter(training.recipes().values()))
+    def redraw(who: Actor, run_id: str, compared=(), before=None) -> Iterator[dict]:
+        """`show_runs`, a second time where the lines get other names."""
+        first = show_runs(who, run_id, compared, before=before)
+        yield first
+        if first[chosen] and first[seen] is None:
+            second = show_runs(who, run_id, compared)
+            yield {part: second[part] for part in (*plots, seen, timer)}
+
+    def refresh(who: Actor, run_id: str = "", compared=(), before=None) -> dict:
         return {
-            **show_runs(who, run_id, new_choice=True),
+            **show_runs(who, run_id, compared, before=before),
             pairs: train_view.counts(training.counts(who)),
-            command: train_view.command(training.command(config)),
-            source: _source(config),
-            message: note or [],
-        }
-
-    def tick(run_id, before, compared, sure, request: gr.Request):
-        return show_runs(actor(request), run_id, compared, sure, before)
-
-    def open_run(event: gr.EventData, request: gr.Request):
-        return {
-            **show_runs(actor(request), event.ref, new_choice=True),
-            confirming: "",
-            asked: [],
-            download: gr.DownloadButton(visible=False),
             message: [],
         }
 
-    def compare_with(run_id, compared, request: gr.Request):
-        # Other lines have other names, and Gradio's plot takes up new names only when it is drawn anew.
-        yield dict.fromkeys(plots)
-        yield show_runs(actor(request), run_id, compared)
+    def show_form(who: Actor) -> dict:
+        config = next(iter(training.recipes().values()))
+        return {command: train_view.command(training.command(who, config)), source: _source(config)}
 
-    def act(event: gr.EventData, compared, request: gr.Request):
+    def tick(run_id, compared, before, sure, request: gr.Request):
+        return show_runs(actor(request), run_id, compared, sure, before, only_news=True)
+
+    def open_run(event: gr.EventData, before, request: gr.Request):
+        for update in redraw(actor(request), event.ref, before=before):
+            yield {**update, confirming: "", asked: [], download: gr.DownloadButton(visible=False), message: []}
+
+    def compare_with(run_id, compared, before, request: gr.Request):
+        yield from redraw(actor(request), run_id, compared, before)
+
+    def begin(who: Actor, go: Callable[[], str], again: str, before, done: dict) -> Iterator[dict]:
+        """Starts or resumes a run with `go`, which returns its id. Where memory is short the page asks, and the answer
+        names `again`, the run to resume or none."""
+        try:
+            run_id = go()
+        except MemoryShort as short:
+            yield {message: runs_view.ask_for_room(short, again)}
+        except Exception as error:
+            yield {message: alert(*explain(error))}
+        else:
+            for update in redraw(who, run_id, before=before):
+                yield {**update, confirming: "", message: [], asked: [], **done}
+
+    def start_with(who: Actor, room: str, before, copy_of: str, name: str, *values) -> Iterator[dict]:
+        def go() -> str:
+            config, given = form.read(*values), (name or "").strip()
+            if copy_of:
+                return training.duplicate(who, copy_of, config, given, room).id
+            return training.start(who, config, given, room)
+
+        yield {message: [progress(None, "Freezing pairs and pictures into a run …")]}
+        yield from begin(who, go, "", before, {parent: "", copied: [], title: ""})
+
+    def resume(who: Actor, run_id: str, room: str, before) -> Iterator[dict]:
+        yield {message: [progress(None, "Reading the run …")]}
+        yield from begin(who, lambda: training.resume(who, run_id, room).id, run_id, before, {})
+
+    def start_run(before, copy_of, name, request: gr.Request, *values):
+        yield from start_with(actor(request), ASK, before, copy_of, name, *values)
+
+    def answer_room(event: gr.EventData, before, copy_of, name, request: gr.Request, *values):
+        who = actor(request)
+        if event.act == "cancel":
+            yield {message: []}
+        elif event.ref:
+            yield from resume(who, event.ref, event.act, before)
+        else:
+            yield from start_with(who, event.act, before, copy_of, name, *values)
+
+    def act(event: gr.EventData, compared, before, request: gr.Request):
         who, run_id = actor(request), event.ref
         sure, note, extra = "", [], {}
+        if event.act == "resume":
+            yield from resume(who, run_id, ASK, before)
+            return
         try:
             if event.act == "ask-delete":
                 sure = run_id
@@ -208,8 +262,6 @@ def build(services: Services) -> TrainTab:
                 note = [h("p.done", "The run is deleted.", role="status")]
             elif event.act == "stop":
                 training.stop(who, run_id)
-            elif event.act == "resume":
-                training.resume(who, run_id)
             elif event.act == "duplicate":
                 run = training.run(who, run_id)
                 config = TrainingConfig.from_dict(run.config["training"])
@@ -218,88 +270,75 @@ def build(services: Services) -> TrainTab:
                     parent: run_id,
                     copied: train_view.copied(run_id, run.title),
                     source: _source(config),
+                    command: train_view.command(training.command(who, config, copy_of=run_id)),
+                    checked: [],
                 }
         except Exception as error:
             note = alert(*explain(error))
-        return {**show_runs(who, run_id, compared, sure), confirming: sure, message: note, **extra}
+        yield {**show_runs(who, run_id, compared, sure, before), confirming: sure, message: note, **extra}
 
-    def forget_copy():
-        return {parent: "", copied: []}
+    def forget_copy(request: gr.Request, name, *values):
+        return {parent: "", copied: [], **describe(request, "", name, *values)}
 
-    def choose_recipe(name: str):
-        config = training.recipes()[name]
+    def choose_recipe(request: gr.Request, copy_of, name, recipe: str):
+        config = training.recipes()[recipe]
         return {
             **form.fill(config),
             source: _source(config),
-            command: train_view.command(training.command(config)),
+            command: train_view.command(training.command(actor(request), config, name.strip(), copy_of)),
             checked: [],
         }
 
-    def describe(*values):
+    def describe(request: gr.Request, copy_of, name, *values):
         try:
-            return {command: train_view.command(training.command(form.read(*values))), checked: []}
+            text = training.command(actor(request), form.read(*values), name.strip(), copy_of)
         except Exception as error:
             return {command: alert(*explain(error)), checked: []}
+        return {command: train_view.command(text), checked: []}
 
-    def check_run(request: gr.Request, *values):
+    def check_run(request: gr.Request, copy_of, *values):
         who = actor(request)
         yield {checked: [progress(None, "Checking every pair …")]}
         try:
-            config = form.read(*values)
-            yield {
-                checked: train_view.check(training.check(who, config)),
-                command: train_view.command(training.command(config)),
-            }
+            yield {checked: train_view.check(training.check(who, form.read(*values), copy_of))}
         except Exception as error:
             yield {checked: alert(*explain(error))}
 
-    def start_run(request: gr.Request, copy_of, name, frees, *values):
-        who = actor(request)
-        yield {message: [progress(None, "Freezing pairs and pictures into a run …")]}
-        try:
-            config = form.read(*values)
-            run_id = (
-                training.duplicate(who, copy_of, config).id
-                if copy_of
-                else training.start(who, config, name.strip(), bool(frees))
-            )
-        except Exception as error:
-            yield {message: alert(*explain(error))}
-            return
-        yield {
-            **show_runs(who, run_id, new_choice=True),
-            message: [],
-            parent: "",
-            copied: [],
-            title: "",
-            asked: [],
-            confirming: "",
-        }
-
     def add_oracle(count, request: gr.Request):
-        who = actor(request)
+        who, made = actor(request), 0
+        stop = stops.add(who.visitor)
         try:
-            for made, total in training.add_oracle_pairs(who, int(count or 0)):
+            for made, total in training.add_oracle_pairs(who, int(count or 0), stop):
                 text = f"{made} of {total} oracle pairs" if made else "Loading the model and drawing scenes …"
-                yield {oracle_status: [progress(made / total if made else None, text)]}
+                yield {oracle_status: [progress(made / total if made else None, text), STOP]}
         except Exception as error:
-            yield {oracle_status: alert(*explain(error))}
+            yield {oracle_status: alert(*explain(error)), pairs: train_view.counts(training.counts(who))}
             return
+        finally:
+            stops.end(who.visitor, stop)
         yield {
             oracle_status: [h("p.done", f"{made} oracle pairs added.", role="status")],
             pairs: train_view.counts(training.counts(who)),
         }
 
     def ask_again(run_id, request: gr.Request):
-        who = actor(request)
+        if not run_id:  # the state's first value counts as a change
+            yield gr.skip()
+            return
+        who, results = actor(request), []
+        stop = stops.add(who.visitor)
         yield {asked: [progress(None, "Asking again …")]}
         try:
-            results = []
-            for results in training.reask(who, run_id):
-                yield {asked: train_view.reasked(results, running=True)}
-            yield {asked: train_view.reasked(results, running=False)}
+            for results, total in training.reask(who, run_id, stop):
+                yield {asked: train_view.reasked(results, total)}
+            yield {asked: train_view.reasked(results)}
         except Exception as error:
-            yield {asked: alert(*explain(error))}
+            yield {asked: [*train_view.reasked(results), *alert(*explain(error))]}
+        finally:
+            stops.end(who.visitor, stop)
+
+    def stop_all(request: gr.Request) -> None:
+        stops.stop(actor(request).visitor)
 
     def export_adapter(run_id, request: gr.Request):
         who = actor(request)
@@ -314,32 +353,36 @@ def build(services: Services) -> TrainTab:
             download: gr.DownloadButton(f"Download {path.name} ({size(path)})", value=str(path), visible=True),
         }
 
-    private(
-        timer.tick, tick, [chosen, seen, compare, confirming], run_outputs, concurrency_limit=None, concurrency_id=None
-    )
-    private(listing.select, open_run, None, [*run_outputs, confirming, asked, download, message])
-    private(heading.select, act, compare, [*run_outputs, confirming, message, *form.inputs, parent, copied, source])
-    private(compare.input, compare_with, [chosen, compare], run_outputs)
-    private(copied.select, forget_copy, None, [parent, copied])
-    private(form.recipe.input, choose_recipe, form.recipe, [*form.inputs, source, command, checked])
-    for part in form.inputs[1:]:
-        private(part.input, describe, form.inputs, [command, checked], trigger_mode="always_last")
-    private(check.click, check_run, form.inputs, [checked, command])
-    started = private(
-        start.click,
-        start_run,
-        [parent, title, unload, *form.inputs],
-        [*run_outputs, message, parent, copied, title, asked, confirming],
-    )
-    script(started.then, SHOW_RUN)
+    kept = (chosen, compare, seen)
+    began = [*run_outputs, confirming, message, asked, parent, copied, title]
+    private(timer.tick, tick, [*kept, confirming], run_outputs, concurrency_limit=None, concurrency_id=None)
+    opened = [*run_outputs, confirming, asked, download, message]
+    private(listing.select, open_run, seen, opened, trigger_mode="multiple")
+    private(heading.select, act, [compare, seen], [*began, *form.inputs, source, command, checked])
+    private(compare.input, compare_with, kept, run_outputs)
+    private(copied.select, forget_copy, described[1:], [parent, copied, command, checked])
+    private(form.recipe.input, choose_recipe, described[:3], [*form.inputs, source, command, checked])
+    for event in (title.change, *(part.input for part in form.inputs[1:])):
+        private(event, describe, described, [command, checked], trigger_mode="always_last")
+    private(check.click, check_run, [parent, *form.inputs], checked)
+    for event, function in ((start.click, start_run), (message.select, answer_room)):
+        script(private(event, function, [seen, *described], began).then, SHOW_RUN)
     private(oracle.click, add_oracle, wanted, [oracle_status, pairs], **MODEL)
-    private(reask.click, ask_again, chosen, asked, **MODEL)
+    for event, run_id in ((reask.click, chosen), (ended.change, ended)):
+        private(event, ask_again, run_id, asked, **MODEL)
+    for part in (oracle_status, asked):
+        private(part.select, stop_all, queue=False)
     private(export.click, export_adapter, chosen, [download, message], concurrency_id="files", concurrency_limit=2)
 
-    return TrainTab(heading, chosen, outputs, refresh)
+    return TrainTab(heading, kept, outputs, show_form, refresh)
 
 
-SHOW_RUN = "() => document.getElementById('train-message')?.parentElement.scrollIntoView({ block: 'start' })"
+SHOW_RUN = """() => {
+  const message = document.getElementById('train-message');
+  message?.parentElement.scrollIntoView({ block: 'start' });
+  message?.querySelector('.act.primary')?.focus({ preventScroll: true });
+}"""
+STOP = button("Stop", "stop", kind="quiet")
 EMPTY = (
     "No training run yet.",
     "Correct some answers, or add oracle pairs, then start one on the left. It goes on when you close the page.",

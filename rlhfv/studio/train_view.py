@@ -81,6 +81,14 @@ def acts(run: Run, confirming: bool) -> list[Node]:
     ]
 
 
+def legend(titles: list[str]) -> list[Node]:
+    """Which colour is which run, where several are compared: their names are too long for the plots' own legends."""
+    if len(titles) == 1:
+        return []
+    runs = [h("li", h(f"span.swatch.shade-{number}"), title) for number, title in enumerate(titles)]
+    return [h("ul.legend", *runs), h("p.hint", "Dark: train, corrected. Light: held out, original.")]
+
+
 def copied(run_id: str, title: str) -> list[Node]:
     """Says that the form holds the settings of another run, whose pairs will be used."""
     return [
@@ -92,9 +100,10 @@ def copied(run_id: str, title: str) -> list[Node]:
     ]
 
 
-def reasked(results, running: bool) -> list[Node]:
-    """The corrected questions asked again: verdicts first, the new answers behind them."""
-    if not results and not running:
+def reasked(results, total: int | None = None) -> list[Node]:
+    """The corrected questions asked again: verdicts first, the new answers behind them. While it runs, `total` is how
+    many there are to ask."""
+    if not results and not total:
         return [
             empty(
                 "Nothing to ask again.",
@@ -110,8 +119,9 @@ def reasked(results, running: bool) -> list[Node]:
         else " Judged by the oracle, which knows the scenes."
     )
     nodes = []
-    if running:
-        nodes.append(progress(None, f"{len(results)} asked again …"))
+    if total:
+        nodes.append(progress(len(results) / total, f"{len(results)} of {total} asked again"))
+        nodes.append(button("Stop", "stop", kind="quiet"))
     if results:
         nodes.append(h("p.done", h("strong", summary), h("span.by", how), role="status"))
     return [*nodes, h("ul.reasked", *(_reasked(result) for result in results))]

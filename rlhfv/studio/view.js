@@ -1,18 +1,19 @@
 // Builds a view from its value: a list of nodes, each a text or [tag, attributes, ...children]. Text only ever becomes
 // text nodes. Known tags and attributes only, so that even a forged value cannot become script.
 const TAGS = new Set(
-  ("article b br button caption code dd del details div dl dt em figcaption figure h1 h2 h3 h4 header hr i img ins kbd label " +
+  ("a article b br button caption code dd del details div dl dt em figcaption figure h1 h2 h3 h4 header hr i img ins kbd label " +
     "li mark ol p pre section small span strong sub summary sup table tbody td th thead time tr u ul").split(" "));
 const DRAWN = new Set("svg g line rect circle path text title polyline".split(" "));
 const PLAIN = new Set(
   ("class title role type tabindex alt src open scope colspan dir datetime width height viewBox x y x1 x2 y1 y2 cx cy r d " +
-    "points transform rx text-anchor disabled loading hidden for").split(" "));
+    "points transform rx text-anchor disabled loading hidden for target rel").split(" "));
 const SVG = "http://www.w3.org/2000/svg";
 const root = element.querySelector(".view");
 let shown = [];
 
 function allowed(name, value) {
   if (name === "src") return /^images\/[\w.-]+$/.test(value);
+  if (name === "href") return /^https?:\/\/[^\s]+$/.test(value);
   if (name === "style") return /^((width|left):[\d.]+%;?)+$/.test(value);
   return PLAIN.has(name) || name.startsWith("aria-") || name.startsWith("data-");
 }

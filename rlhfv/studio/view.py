@@ -38,6 +38,11 @@ def button(label: str, act: str, ref: str = "", kind: str = "", **attributes) ->
     return h(f"button.act{'.' + kind if kind else ''}", label, type="button", act=act, ref=ref, **attributes)
 
 
+def link(text: str, address: str, **attributes) -> Node:
+    """A way out of the studio, in a window of its own; the page shows no other addresses than http and https."""
+    return h("a.out", text, href=address, target="_blank", rel="noopener noreferrer", **attributes)
+
+
 def empty(title: str, hint: str) -> Node:
     """What a place says while it has nothing to show: what it is for, and what to do next."""
     return h("div.empty", h("p.empty-title", title), h("p", hint))

@@ -1,8 +1,11 @@
-"""Who is on the page: a random id in a cookie that the server sets and signs, and that no script can read."""
+"""Who is on the page: a random id in a cookie that the server sets and signs, and that no script can read; in a team
+the person who signed in.
+"""
 
 import contextlib
 import hashlib
 import hmac
+import json
 import logging
 import os
 import secrets
@@ -13,27 +16,35 @@ import gradio as gr
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rlhfv.errors import Forbidden
-from rlhfv.services import Actor
+from rlhfv.errors import Forbidden, StudioError
+from rlhfv.services.actor import RIGHTS, Actor
+from rlhfv.services.people import People
 
 COOKIE = "rlhfv_visitor"
+HEADER = "x-rlhfv-actor"
 YEAR = 365 * 24 * 3600
 log = logging.getLogger(__name__)
 
 
 class VisitorCookie:
-    """Gives every request a visitor. A cookie that this studio did not sign is refused: a new id takes its place."""
+    """Gives every request a visitor. A cookie that this studio did not sign is refused: a new id takes its place.
 
-    def __init__(self, app: ASGIApp, key: bytes):
-        self.app, self.key = app, key
+    `rights` are those of whoever has not signed in. With `people`, what the others may do is asked at each request, so
+    that an account that was disabled ends at once.
+    """
+
+    def __init__(self, app: ASGIApp, key: bytes, rights: frozenset[str] = RIGHTS, people: People | None = None):
+        self.app, self.key, self.rights, self.people = app, key, rights, people
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        if self.people is not None and (who := self._person(scope)) is not None:
+            return await self.app(_with_actor(scope, who), receive, send)
         given = read_cookie(scope)
         visitor = verify(given, self.key)
         if visitor is not None:
-            return await self.app(_with_visitor(scope, visitor), receive, send)
+            return await self.app(_with_actor(scope, Actor(visitor, rights=self.rights)), receive, send)
         if given is not None:
             log.warning("A visitor cookie that this studio did not issue was refused; a new visitor id was given.")
         visitor = secrets.token_hex(16)
@@ -44,7 +55,25 @@ class VisitorCookie:
                 MutableHeaders(scope=message).append("set-cookie", cookie)
             await send(message)
 
-        await self.app(_with_visitor(scope, visitor), receive, send_with_cookie)
+        await self.app(_with_actor(scope, Actor(visitor, rights=self.rights)), receive, send_with_cookie)
+
+    def _person(self, scope: Scope) -> Actor | None:
+        """Who signed in, by the cookie and the list that Gradio keeps of those who did."""
+        served = scope["app"]
+        name = next(
+            (
+                served.tokens[token]
+                for kind in ("access-token", "access-token-unsecure")
+                if (token := read_cookie(scope, f"{kind}-{served.cookie_id}")) in served.tokens
+            ),
+            None,
+        )
+        if name is None:
+            return None
+        try:
+            return self.people.actor(name)
+        except StudioError:
+            return None
 
 
 def sign(visitor: str, key: bytes) -> str:
@@ -59,12 +88,12 @@ def verify(value: str | None, key: bytes) -> str | None:
     return visitor if genuine else None
 
 
-def read_cookie(scope: Scope) -> str | None:
+def read_cookie(scope: Scope, wanted: str = COOKIE) -> str | None:
     for name, value in scope["headers"]:
         if name == b"cookie":
             for part in value.decode("latin-1").split(";"):
                 key, _, given = part.strip().partition("=")
-                if key == COOKIE:
+                if key == wanted:
                     return given
     return None
 
@@ -84,15 +113,21 @@ def read_key(data_dir: Path) -> bytes:
 
 def actor(request: gr.Request) -> Actor:
     """The visitor of an event or a request, as the services want them; raises `Forbidden` without one."""
-    visitor = request.headers.get("x-rlhfv-visitor")
-    if not visitor:
+    given = request.headers.get(HEADER)
+    if not given:
         raise Forbidden(
             "This request has no visitor.", "The server gives every request one.", "Reload the page and try again."
         )
-    return Actor(visitor)
+    visitor, name, rights = json.loads(given)
+    return Actor(visitor, name, frozenset(rights))
 
 
-def _with_visitor(scope: Scope, visitor: str) -> Scope:
+def _with_actor(scope: Scope, who: Actor) -> Scope:
     # Gradio hands headers to its handlers, the scope's own state it does not; what a client sent there is dropped.
-    headers = [(name, value) for name, value in scope["headers"] if name != b"x-rlhfv-visitor"]
-    return {**scope, "headers": [*headers, (b"x-rlhfv-visitor", visitor.encode())]}
+    headers = [(name, value) for name, value in scope["headers"] if name != HEADER.encode()]
+    return {**scope, "headers": [*headers, (HEADER.encode(), describe(who).encode("ascii"))]}
+
+
+def describe(who: Actor) -> str:
+    """What the header says."""
+    return json.dumps([who.visitor, who.name, sorted(who.rights)])

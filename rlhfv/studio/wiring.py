@@ -11,11 +11,13 @@ from rlhfv.studio.correct import FOCUS_EDITOR, CorrectTab
 from rlhfv.studio.evaluate import EvaluateTab
 from rlhfv.studio.events import private, script
 from rlhfv.studio.pairs import PairsTab
+from rlhfv.studio.publish import PublishTab
+from rlhfv.studio.review import ReviewTab
 from rlhfv.studio.span_editor import CorrectionDocument
 from rlhfv.studio.train import TrainTab
 from rlhfv.studio.visitor import actor
 
-NAMES = ("chat", "correct", "pairs", "train", "evaluate")
+NAMES = ("chat", "correct", "review", "pairs", "train", "evaluate", "publish")
 NO_FILTERS = ("", "", "", "", "")
 
 
@@ -26,28 +28,35 @@ class Page:
     tab: dict[str, gr.Tab]
     chat: ChatTab
     correct: CorrectTab
+    review: ReviewTab
     pairs: PairsTab
     train: TrainTab
     evaluate: EvaluateTab
+    publish: PublishTab
 
 
 def connect(services: Services, page: Page) -> None:
     chat, correct, pairs, train, evaluate = page.chat, page.correct, page.pairs, page.train, page.evaluate
+    publish, review = page.publish, page.review
 
     def open_page(request: gr.Request) -> dict:
         """A page load: the conversation comes back, and the tab of the address is filled."""
         who = actor(request)
         asked = dict(request.query_params)
         name = asked.get("tab") if asked.get("tab") in NAMES else "chat"
-        shown = chat.show(who)
+        shown = chat.show(who) | train.show_form(who)
         if name == "correct":
             shown |= correct.open_answer(who, asked.get("answer"))
+        elif name == "review":
+            shown |= review.show(who)
         elif name == "pairs":
             shown |= pairs.show(who, "", *NO_FILTERS)
         elif name == "train":
             shown |= train.refresh(who)
         elif name == "evaluate":
             shown |= evaluate.refresh(who)
+        elif name == "publish":
+            shown |= publish.show(who)
         return {**shown, page.tabs: gr.Tabs(selected=name)}
 
     def visit_chat(request: gr.Request) -> dict:
@@ -57,21 +66,27 @@ def connect(services: Services, page: Page) -> None:
         # An answer that is open stays open: its place, its undo steps and what is half typed.
         return gr.skip() if document.answer_id else correct.open_answer(actor(request), None)
 
+    def visit_review(chosen: str, request: gr.Request) -> dict:
+        return review.show(actor(request), chosen)
+
     def visit_pairs(request: gr.Request, chosen: str, *filters) -> dict:
         return pairs.show(actor(request), chosen, *filters)
 
-    def visit_train(run_id: str, request: gr.Request) -> dict:
-        return train.refresh(actor(request), run_id)
+    def visit_train(run_id: str, compared: list[str], seen, request: gr.Request) -> dict:
+        return train.refresh(actor(request), run_id, compared, seen)
 
-    def visit_evaluate(request: gr.Request) -> dict:
-        return evaluate.refresh(actor(request))
+    def visit_evaluate(run_id: str, ticked: list[str], request: gr.Request) -> dict:
+        return evaluate.refresh(actor(request), run_id, ticked)
+
+    def visit_publish(repo: str, run_id: str | None, request: gr.Request) -> dict:
+        return publish.show(actor(request), repo, run_id)
 
     def correct_this(event: gr.EventData, request: gr.Request) -> dict:
         return {**correct.open_answer(actor(request), event.ref), page.tabs: gr.Tabs(selected="correct")}
 
     def show_history(event: gr.EventData, request: gr.Request) -> dict:
         return {
-            **pairs.show(actor(request), event.ref, *NO_FILTERS),
+            **pairs.show(actor(request), event.ref, *NO_FILTERS, clear=True),
             page.tabs: gr.Tabs(selected="pairs"),
         }
 
@@ -82,19 +97,20 @@ def connect(services: Services, page: Page) -> None:
         services.chat.choose(who, BASELINE, voice, services.chat.open(who).sampling)
         return {**chat.show(who), page.tabs: gr.Tabs(selected="chat")}
 
-    every = list(
-        dict.fromkeys((*chat.outputs, *correct.outputs, *pairs.outputs, *train.outputs, *evaluate.outputs, page.tabs))
-    )
+    parts = (chat, correct, review, pairs, train, evaluate, publish)
+    every = list(dict.fromkeys([*(output for part in parts for output in part.outputs), page.tabs]))
     script(private(page.demo.load, open_page, None, every).then, "() => window.studio?.ready()")
 
     visits = {
         "chat": (visit_chat, None, chat.outputs),
         "correct": (visit_correct, correct.editor, correct.outputs),
+        "review": (visit_review, review.chosen, review.outputs),
         "pairs": (visit_pairs, [pairs.chosen, *pairs.filters], pairs.outputs),
-        "train": (visit_train, train.chosen, train.outputs),
+        "train": (visit_train, list(train.kept), train.outputs),
+        "publish": (visit_publish, list(publish.kept), publish.outputs),
     }
     if evaluate.outputs:
-        visits["evaluate"] = (visit_evaluate, None, evaluate.outputs)
+        visits["evaluate"] = (visit_evaluate, list(evaluate.kept), evaluate.outputs)
     for name, (function, inputs, outputs) in visits.items():
         private(page.tab[name].select, function, inputs, list(outputs))
     for name in NAMES:

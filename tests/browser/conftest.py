@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -106,10 +107,12 @@ def open_page(browser) -> Callable:
         if message.type == "error":
             problems.append(f"console error: {message.text} ({message.location.get('url')})")
 
-    def reload(page) -> None:
-        """Reloads; what Gradio logs about the streams that the old page leaves behind is no problem."""
+    def reload(page, address: str = "") -> None:
+        """Reloads, at another address if one is given; what Gradio logs about the streams that the old page leaves
+        behind is no problem.
+        """
         known = len(problems)
-        page.reload()
+        page.goto(address) if address else page.reload()
         left = ("AbortError", "Connection errored out")
         problems[known:] = [problem for problem in problems[known:] if not any(sign in problem for sign in left)]
 
@@ -132,6 +135,27 @@ def open_page(browser) -> Callable:
     assert not problems, "\n".join(problems)
 
 
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory):
+    """The page over a scripted model, served by this process: `studio.address`, `studio.services`; `studio.actor` is
+    somebody else on the same machine."""
+    from rlhfv.services import Actor, build_services
+    from rlhfv.settings import Settings
+    from rlhfv.studio.app import launch
+    from tests.services.fakes import ScriptedModel, scripted_entry
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr("rlhfv.services.model_host.find_entry", lambda *_: scripted_entry())
+    services = build_services(Settings(data_dir=tmp_path_factory.mktemp("page"), model="scripted"))
+    services.host._model = ScriptedModel(delay=0.01)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch(services, prevent_thread_lock=True, server_port=port, quiet=True)
+    yield SimpleNamespace(address=f"http://127.0.0.1:{port}/", services=services, actor=Actor("c" * 32))
+    patch.undo()
+
+
 @pytest.fixture(scope="session")
 def editor_studio(serve):
     from tests.browser.editor_page import Studio
@@ -143,16 +167,24 @@ def editor_studio(serve):
 
 @pytest.fixture
 def open_editor(editor_studio, open_page) -> Callable:
-    """`open_editor(original, corrections, …, **context options)` opens a page with the editor on this answer."""
+    """`open_editor(original, corrections, …, **context options)` opens a page with the editor on this answer; `later`
+    are hints that come behind it, when `editor.go` is set."""
     from rlhfv.studio.span_editor import SpanEditor
     from tests.browser.editor_page import DOG, Editor
 
-    def open_editor(original=DOG, corrections=(), readonly=False, hints=(), **options) -> Editor:
+    def open_editor(
+        original=DOG, corrections=(), readonly=False, hints=(), later=(), blind=False, **options
+    ) -> Editor:
         name = f"answer-{len(editor_studio.documents)}"
         document = SpanEditor.document(original, name, corrections, readonly)
-        editor_studio.documents[name] = document.model_copy(update={"hints": list(hints)})
+        editor_studio.documents[name] = document.model_copy(update={"hints": list(hints), "blind": blind})
+        go = threading.Event()
+        if later:
+            editor_studio.hints[name] = list(later), go
         page = open_page(f"{editor_studio.url}?answer={name}", **options)
         page.wait_for_selector("#editor .text:not([hidden])" if original else "#editor .empty")
-        return Editor(page, editor_studio)
+        editor = Editor(page, editor_studio)
+        editor.name, editor.go = name, go
+        return editor
 
     return open_editor

@@ -1,18 +1,32 @@
 """The inline editor from both sides: what the server gives and receives, and a person's gestures at words."""
 
+import time
+
 DOG = "The image shows a black dog on a red sofa next to two children."
 
 
 class Studio:
-    """The server's side: answers by id, and every document that the editor sent."""
+    """The server's side: answers by id, and every document that the editor sent. `hints` holds those that come behind
+    their answer, by its id, each list with the event that lets it go; `asked` the ids for which hints were wanted.
+    """
 
     def __init__(self):
-        self.documents, self.received, self.drafts = {}, [], []
+        self.documents, self.received, self.drafts, self.delay = {}, [], [], 0.0
+        self.hints, self.asked = {}, []
 
     def build(self):
         import gradio as gr
 
         from rlhfv.studio.span_editor import SpanEditor
+
+        def bring_hints(document):
+            self.asked.append(document.answer_id)
+            if document.answer_id not in self.hints:
+                return gr.skip()
+            hints, go = self.hints[document.answer_id]
+            assert go.wait(60)
+            stored = self.documents[document.answer_id]
+            return stored.model_copy(update={"hints": hints, "only_hints": True})
 
         def find(request: gr.Request):
             return self.documents.get(request.query_params.get("answer"))
@@ -25,9 +39,15 @@ class Studio:
             name.submit(lambda name: self.documents.get(name), name, editor, **quiet)
             gr.Button("Hide").click(lambda: SpanEditor(visible=False), None, editor, **quiet)
             gr.Button("Show").click(lambda: SpanEditor(visible=True), None, editor, **quiet)
-            editor.submit(self.received.append, editor, None, **quiet)
+            # As in the studio: a save while another is on its way is the newest word, not one too many.
+            editor.submit(self.receive, editor, None, trigger_mode="always_last", **quiet)
             editor.input(self.drafts.append, editor, None, **quiet)
+            editor.opened(bring_hints, editor, editor, **quiet)
         return demo
+
+    def receive(self, document):
+        time.sleep(self.delay)
+        self.received.append(document)
 
 
 class Editor:

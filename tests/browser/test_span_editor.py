@@ -186,6 +186,20 @@ def test_draft_and_undo_survive_a_reload(open_editor, open_page):
     assert editor.save() == [row(DOG, "dog", "cat", "object")]
 
 
+def test_a_save_while_another_is_on_its_way_is_not_lost(open_editor):
+    editor = open_editor()
+    editor.replace("dog", "cat")
+    editor.replace("two", "three")
+    editor.text.focus()
+    count, editor.studio.delay = len(editor.studio.received), 0.5
+    try:
+        editor.press("Control+Enter", "Control+z", "Control+Enter")
+        first, last = editor.wait(lambda: len(editor.studio.received) >= count + 2 and editor.studio.received[count:])
+    finally:
+        editor.studio.delay = 0.0
+    assert [len(document.corrections) for document in (first, last)] == [2, 1]
+
+
 def test_input_method_and_paste(open_editor):
     editor = open_editor("看板に犬がいます")
     session = editor.page.context.new_cdp_session(editor.page)
@@ -335,5 +349,5 @@ def test_hints_are_offered(open_editor):
     assert editor.popover.locator("strong").inner_text() == "“two”"
     editor.type("three")
     editor.press("Enter")
-    assert editor.root.get_by_role("button", name="Next doubtful span").inner_text() == "1"
+    assert editor.root.get_by_role("button", name="Next suspect").inner_text() == "1"
     assert editor.save() == [row(DOG, "two", "three", "position")]

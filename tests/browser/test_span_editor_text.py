@@ -94,6 +94,7 @@ ARIA = """\
     - radio "Edit" [checked]
     - radio "Original"
     - radio "Corrected"
+  - switch "Show suspect words" [checked]
   - button "Undo" [disabled]
   - button "Redo" [disabled]
   - button "Remove all corrections"

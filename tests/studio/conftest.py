@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
+from rlhfv.studio.visitor import HEADER, describe
 from tests.services.conftest import ada, bob, picture, services  # noqa: F401
 
 
@@ -27,7 +28,7 @@ class Page:
     def fire(self, elem_id: str, event: str, who, *values, data: dict | None = None):
         """What the handler returned, or the list of what it yielded, by the id of the component (or the component)."""
         function = next(each for each in self.events[elem_id, event] if each.fn is not None)
-        request = gr.Request(SimpleNamespace(headers={"x-rlhfv-visitor": who.visitor}, query_params={}))
+        request = gr.Request(SimpleNamespace(headers={HEADER: describe(who)}, query_params={}))
         arguments, *_ = gr.helpers.special_args(
             function.fn, list(values), request=request, event_data=gr.EventData(None, data) if data else None
         )

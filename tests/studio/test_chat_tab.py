@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from rlhfv.studio.chat import Stops
+from rlhfv.studio.stops import Stops
+from rlhfv.studio.visitor import HEADER, describe
 from tests.studio.conftest import texts
 
 
@@ -45,7 +47,7 @@ def test_a_reload_shows_the_conversation_to_its_visitor_only(page, seen, ada, bo
 def test_a_page_that_goes_away_leaves_the_answer_so_far(page, services, seen, ada):
     services.host._model.delay = 0.2
     function = page.events["question", "submit"][0]
-    request = type("Request", (), {"headers": {"x-rlhfv-visitor": ada.visitor}})()
+    request = type("Request", (), {"headers": {HEADER: describe(ada)}})()
     stream = function.fn("What is there?", False, request)
     for _ in range(4):
         next(stream)
@@ -55,16 +57,28 @@ def test_a_page_that_goes_away_leaves_the_answer_so_far(page, services, seen, ad
     assert turn.left.text != "baseline says: What is there? #0"
 
 
-def test_a_new_picture_in_mid_chat_waits_for_the_next_question(page, services, seen, ada, tmp_path, picture):
+def test_a_new_picture_in_mid_chat_waits_for_the_next_question(page, services, seen, ada, tmp_path):
     ask(page, ada, "What is there?")
     upload = tmp_path / "upload.png"
-    upload.write_bytes(picture)
+    Image.new("RGB", (20, 20), "red").save(upload)
     shown = page.fire("chat-picture", "input", ada, str(upload))
     assert "Joins with your next question" in texts(shown["chat-strip"])
     assert "What is there?" in texts(shown["left-column"]), "nothing is reset"
     assert not upload.exists(), "the upload with its metadata is gone"
     fresh = page.fire("chat-strip", "select", ada, data={"act": "fresh", "ref": ""})
-    assert "No question yet" in texts(fresh["left-column"]) and fresh["chat-picture"] == seen
+    assert "No question yet" in texts(fresh["left-column"]) and fresh["chat-picture"] not in (None, seen)
+
+
+def test_a_model_of_one_picture_offers_a_new_conversation_and_no_second_picture(page, services, seen, ada, tmp_path):
+    assert page.fire("tab-chat", "select", ada)["add-picture"]["visible"] is True
+    services.host._model.takes_several_images = False
+    assert page.fire("tab-chat", "select", ada)["add-picture"]["visible"] is False
+    ask(page, ada, "What is there?")
+    upload = tmp_path / "upload.png"
+    Image.new("RGB", (20, 20), "red").save(upload)
+    shown = page.fire("chat-picture", "input", ada, str(upload))
+    assert "one picture a conversation" in texts(shown["chat-strip"])
+    assert [act for act, _ in acts(shown["chat-strip"])] == ["drop", "fresh"]
 
 
 def test_a_file_that_is_no_picture_is_refused_with_a_reason(page, ada, tmp_path):
@@ -78,7 +92,7 @@ def test_regenerating_and_editing_replace_the_last_turn(page, seen, ada):
     ask(page, ada, "First?")
     page.fire("regenerate", "click", ada)
     again = page.fire("edit-question", "click", ada)
-    assert again["question"]["value"] == "First?"
+    assert again["question"] == "First?" and "replaces" in texts(again["chat-message"])
     last = [state for state in page.fire("question", "submit", ada, "Second?", True) if "left-column" in state][-1]
     assert "Second?" in texts(last["left-column"]) and "First?" not in texts(last["left-column"])
 

@@ -1,6 +1,7 @@
 import pandas as pd
 
-from rlhfv.studio.curves import MAX_POINTS, PLOTS, Records, frame, thin
+from rlhfv.studio.app import read_asset
+from rlhfv.studio.curves import MAX_POINTS, PLOTS, SHADES, Records, colour_map, frame, thin
 
 
 def step(number, **fields):
@@ -39,8 +40,9 @@ def test_only_the_last_runs_are_kept():
     assert list(records._records) == ["b", "c"]
 
 
-def test_a_plot_waits_for_points_and_names_every_line_from_the_first():
-    assert frame({"run": []}, PLOTS[0][2]) is None
+def test_a_plot_names_every_line_from_the_first():
+    empty = frame({"run": []}, PLOTS[0][2])
+    assert list(empty["line"]) == ["train", "held out"] and empty["value"].isna().all()
     first = frame({"run": [step(1, loss=0.7)]}, PLOTS[0][2])
     assert list(first["line"]) == ["train", "held out", "train"]
     assert list(first["value"].dropna()) == [0.7]
@@ -59,3 +61,16 @@ def test_thinning_keeps_the_ends():
     points = thin(list(range(10_000)))
     assert len(points) == MAX_POINTS and points[0] == 0 and points[-1] == 9999
     assert thin([1, 2]) == [1, 2]
+
+
+def test_every_line_has_a_colour_and_the_legend_shows_the_same():
+    steps = [step(1, loss=0.7, eval_loss=0.7)]
+    for titles in (["A"], ["A", "B"], [f"run {number}" for number in range(len(SHADES))]):
+        for _, _, lines in PLOTS:
+            colours = colour_map(titles, lines)
+            drawn = frame(dict.fromkeys(titles, steps), lines)
+            assert set(drawn["line"]) == set(colours)
+            assert len(set(colours.values())) == len(colours)
+    css = read_asset("studio.css")
+    for number, (dark, light) in enumerate(SHADES):
+        assert f".shade-{number} {{ --dark: {dark}; --light: {light}; }}" in css

@@ -5,6 +5,8 @@ import zipfile
 
 import pytest
 
+from rlhfv.publishing.formats import FORMATS
+from rlhfv.studio.pairs import DATASETS, EXPORTS
 from rlhfv.studio.span_editor import SpanEditor
 from tests.studio.conftest import texts
 
@@ -70,6 +72,15 @@ def test_the_next_answer_skipping_and_nothing_wrong(page, services, ada, answer)
     assert "Every answer is judged" in texts(shown["correct-bar"]) and shown["editor"].original == ""
 
 
+def test_undo_of_a_save_behind_a_deletion_goes_back_to_it(page, services, ada, answer):
+    agree(page, ada, answer)
+    [pair] = services.corrections.mine(ada)
+    services.corrections.delete(ada, pair.id)
+    page.fire("editor", "submit", ada, document(answer), [], 1)
+    undone = page.fire("correct-message", "select", ada, document(answer), data={"act": "undo", "ref": pair.id})
+    assert "deleted" in texts(undone["correct-message"]) and not services.corrections.mine(ada)
+
+
 def test_undo_history_restore_and_delete(page, services, ada, answer):
     agree(page, ada, answer)
     [pair] = services.corrections.mine(ada)
@@ -79,7 +90,7 @@ def test_undo_history_restore_and_delete(page, services, ada, answer):
     assert "deleted" in texts(gone["pairs-status"]) and not services.corrections.mine(ada)
     back = page.fire("pairs-status", "select", ada, 0, *NO_FILTERS, data={"act": "undelete", "ref": pair.id})
     assert services.corrections.mine(ada) and "3. restored" in texts(back["pair-record"])
-    undone = page.fire("correct-message", "select", ada, document(answer), data={"act": "undo", "ref": f"{pair.id}:1"})
+    undone = page.fire("correct-message", "select", ada, document(answer), data={"act": "undo", "ref": pair.id})
     assert "deleted" in texts(undone["correct-message"]) and not services.corrections.mine(ada)
 
 
@@ -92,14 +103,15 @@ def test_search_and_filters(page, ada, answer):
         (("", "number", "", "", ""), False),
         (("", "", "", "Bob", ""), False),
     ):
-        shown = page.fire("pairs-search", "input", ada, *filters)
+        shown = page.fire("pairs-search", "change", ada, ("before",), *filters)
         assert ("nobody" in texts(shown["pairs-list"])) is found, filters
         assert found or "No pair matches" in texts(shown["pairs-list"])
+    assert page.fire("pairs-search", "change", ada, filters, *filters) == {"__type__": "update"}, "shown already"
 
 
 def test_export_and_import(page, services, ada, answer):
     agree(page, ada, answer)
-    last = page.fire("export-jsonl", "click", ada)[-1]
+    last = page.fire("export-pairs", "click", ada, "jsonl")[-1]
     path = last["download-pairs"]["value"]
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -112,11 +124,35 @@ def test_export_and_import(page, services, ada, answer):
     assert "1 pair taken in" in said and "1 row left out" in said and not broken.exists()
 
 
+def test_every_format_is_offered_and_says_beforehand_what_it_does_not_carry(page, ada, answer):
+    agree(page, ada, answer)
+    for name in EXPORTS:
+        told = texts(page.fire("export-format", "input", ada, name)["export-losses"])
+        assert told, name
+        made = page.fire("export-pairs", "click", ada, name)[-1]["download-pairs"]["value"]
+        assert made.endswith(f"pairs-{name}.zip")
+    assert "carries everything" in texts(page.fire("pairs-files", "expand", ada, "jsonl")["export-losses"])
+    assert "1 correction:" in texts(page.fire("export-format", "input", ada, "rlaif-v")["export-losses"])
+    assert {*FORMATS, DATASETS} == {*EXPORTS}
+
+
+def test_a_file_of_another_format_is_told_by_its_columns(page, services, ada, answer, tmp_path):
+    agree(page, ada, answer)
+    services.corrections.export_to(ada, tmp_path / "out", "rlhf-v")
+    [file] = (tmp_path / "out").rglob("*.parquet")
+    said = texts(page.fire("import-pairs", "upload", ada, str(file), *NO_FILTERS)[-1]["pairs-files-status"])
+    assert "1 pair taken in" in said and "Read as rlhf-v" in said
+    nothing = tmp_path / "nothing.json"
+    nothing.write_text('[{"a": 1}]')
+    refused = page.fire("import-pairs", "upload", ada, str(nothing), *NO_FILTERS)[-1]["pairs-files-status"]
+    assert refused[0][1]["role"] == "alert" and not nothing.exists()
+
+
 def test_hostile_text_is_shown_as_it_is(page, ada, answer):
     hostile = "<img src=x onerror=alert(1)> ${x} {{value}} ` \u202e"
     document_ = SpanEditor.document(
         answer.text, answer.answer_id, [{"start": 0, "end": 8, "replacement": hostile, "kind": "object"}]
     )
     page.fire("terms-agree", "click", ada, document_, [], 0, hostile[:60], "cc-by-4.0", False, True)
-    shown = page.fire("pairs-search", "input", ada, *NO_FILTERS)
+    shown = page.fire("pairs-search", "change", ada, ("before",), *NO_FILTERS)
     assert hostile in texts(shown["pairs-list"]) and hostile[:60] in texts(shown["pair-record"])

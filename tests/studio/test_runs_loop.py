@@ -3,11 +3,14 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 
 from rlhfv.ddpo.config import RECIPES
+from rlhfv.run_folder import RunFolder
 from rlhfv.runs.state import Run
 from rlhfv.studio import evaluate_view, runs_view, train_view
+from rlhfv.studio.visitor import HEADER, describe
 from tests.studio.conftest import texts
 from tests.studio.test_chat_tab import acts
 
@@ -51,28 +54,31 @@ def runs(services, monkeypatch):
     for name in ("runs", "run", "stop", "resume", "delete", "duplicate"):
         monkeypatch.setattr(services.training, name, getattr(invented, name))
     monkeypatch.setattr(services.training, "events", invented.read)
+    monkeypatch.setattr(services.training, "folder", lambda who, run_id: RunFolder(f"/runs/{run_id}"))
     monkeypatch.setattr(services.training, "log", lambda who, run_id: ["line 1", "line 2"])
     return invented
 
 
 def tick(page, who, before=None):
     function = next(each for each in page.demo.fns.values() if each.name == "tick")
-    request = SimpleNamespace(headers={"x-rlhfv-visitor": who.visitor})
-    result = function.fn(RUN.id, before, [], "", request)
+    request = SimpleNamespace(headers={HEADER: describe(who)})
+    result = function.fn(RUN.id, [], before, "", request)
     return page._named(result)
+
+
+def visit(page, who):
+    return page.fire("tab-train", "select", who, "", [], None)
 
 
 def test_a_running_run_is_found_again_and_polled_until_nothing_is_new(page, runs, ada):
     runs.events = [{"kind": "step", "step": 20, "loss": 0.6, "rewards/margins": 0.1}]
-    shown = page.fire("tab-train", "select", ada, "")
+    shown = visit(page, ada)
     assert "Step 20 of 80" in texts(shown["run-heading"]) and "42 s left" in texts(shown["run-heading"])
-    assert list(shown["plot-0"]["value"].dropna()) == [0.6] and "line 2" in texts(shown["run-log"])
+    assert list(shown["plot-0"]["value"]["value"].dropna()) == [0.6] and "line 2" in texts(shown["run-log"])
     assert any(
         value.get("active") is True for value in shown.values() if isinstance(value, dict) and "active" in value
     )
-    seen = next(
-        value for value in shown.values() if isinstance(value, list) and len(value) == 4 and value[2] == RUN.id
-    )
+    seen = next(value for value in shown.values() if isinstance(value, dict) and value.get("run") == RUN.id)
     assert tick(page, ada, seen) == {"__type__": "update"}, "nothing new, nothing sent"
     runs.events.append({"kind": "warn", "what": "The chosen answers get less likely."})
     assert "less likely" in texts(tick(page, ada, seen)["run-warnings"])
@@ -80,51 +86,66 @@ def test_a_running_run_is_found_again_and_polled_until_nothing_is_new(page, runs
 
 def test_polling_ends_with_the_run(page, runs, ada):
     runs.all = [replace(runs.all[0], state="done", has_adapter=True)]
-    shown = page.fire("tab-train", "select", ada, "")
+    shown = visit(page, ada)
     assert "Chat with it" in texts(shown["run-heading"])
     assert any(
         value.get("active") is False for value in shown.values() if isinstance(value, dict) and "active" in value
     )
 
 
+def test_a_run_that_ends_while_one_looks_has_its_corrections_asked_again(page, runs, ada, monkeypatch, services):
+    before = next(value for value in visit(page, ada).values() if isinstance(value, dict) and "runs" in value)
+    assert [value for value in tick(page, ada, None).values() if value == RUN.id] == [RUN.id], "only chosen"
+    runs.all = [replace(runs.all[0], state="done", has_adapter=True)]
+    assert [value for value in tick(page, ada, before).values() if value == RUN.id] == [RUN.id] * 2, "chosen and ended"
+    asked = []
+    monkeypatch.setattr(services.training, "reask", lambda who, run_id, stop: asked.append(run_id) or iter([([], 0)]))
+    events = [each for each in page.demo.fns.values() if each.name == "ask_again"]
+    function = next(each for each in events if each.targets[0][1] == "change")
+    request = SimpleNamespace(headers={HEADER: describe(ada)})
+    assert list(function.fn("", request)) == [gr.skip()] and not asked, "the state's first value"
+    assert "Nothing to ask again" in texts(list(function.fn(RUN.id, request))[-1].popitem()[1]) and asked == [RUN.id]
+
+
 def test_what_is_asked_of_a_run_reaches_the_service_and_deleting_asks_first(page, runs, ada):
     for act in ("stop", "resume"):
-        page.fire("run-heading", "select", ada, [], data={"act": act, "ref": RUN.id})
+        page.fire("run-heading", "select", ada, [], None, data={"act": act, "ref": RUN.id})
     runs.all = [replace(runs.all[0], state="failed", error="Out of memory.")]
-    sure = page.fire("run-heading", "select", ada, [], data={"act": "ask-delete", "ref": RUN.id})
+    [sure] = page.fire("run-heading", "select", ada, [], None, data={"act": "ask-delete", "ref": RUN.id})
     assert "Delete for good" in texts(sure["run-heading"]) and "Out of memory." in texts(sure["run-heading"])
     assert [call[0] for call in runs.calls] == ["stop", "resume"]
-    page.fire("run-heading", "select", ada, [], data={"act": "delete", "ref": RUN.id})
+    page.fire("run-heading", "select", ada, [], None, data={"act": "delete", "ref": RUN.id})
     assert runs.calls[-1] == ("delete", RUN.id)
 
 
 def test_duplicating_fills_the_form_and_starts_from_the_same_pairs(page, runs, ada):
-    shown = page.fire("run-heading", "select", ada, [], data={"act": "duplicate", "ref": RUN.id})
+    [shown] = page.fire("run-heading", "select", ada, [], None, data={"act": "duplicate", "ref": RUN.id})
     assert shown["recipe"] == "paper" and shown["setting-beta"] == 0.5
     assert "same frozen pairs" in texts(shown["train-copied"])
+    assert f"--data /runs/{RUN.id} --recipe paper" in texts(shown["train-command"])
     form = [RECIPES["paper"].to_dict()[name] for name in form_names(page)]
-    page.fire("start-run", "click", ada, RUN.id, "", False, "paper", *form)
-    assert runs.calls[-1][:2] == ("duplicate", RUN.id) and runs.calls[-1][2] == RECIPES["paper"]
+    page.fire("start-run", "click", ada, None, RUN.id, "", "paper", *form)
+    assert runs.calls[-1] == ("duplicate", RUN.id, RECIPES["paper"], "", "")
 
 
 def form_names(page):
     ids = [part.elem_id for part in page.events["check-run", "click"][0].inputs]
-    return [each.removeprefix("setting-").replace("-", "_") for each in ids[1:]]
+    return [each.removeprefix("setting-").replace("-", "_") for each in ids[2:]]
 
 
 def test_a_run_without_pairs_is_refused_with_a_reason(page, ada):
     form = [RECIPES["demo"].to_dict()[name] for name in form_names(page)]
-    last = page.fire("start-run", "click", ada, "", "", False, "demo", *form)[-1]
+    last = page.fire("start-run", "click", ada, None, "", "", "demo", *form)[-1]
     assert last["train-message"][0][1]["role"] == "alert"
-    assert "no pairs yet" in texts(page.fire("tab-train", "select", ada, "")["train-counts"])
+    assert "no pairs yet" in texts(visit(page, ada)["train-counts"])
 
 
 def test_the_command_follows_the_form(page, ada):
     form = [RECIPES["demo"].to_dict()[name] for name in form_names(page)]
     form[form_names(page).index("beta")] = 0.25
-    assert "--beta 0.25" in texts(page.fire("setting-beta", "input", ada, "demo", *form)["train-command"])
+    assert "--beta 0.25" in texts(page.fire("setting-beta", "input", ada, "", "", "demo", *form)["train-command"])
     form[form_names(page).index("beta")] = -3
-    assert page.fire("setting-beta", "input", ada, "demo", *form)["train-command"][0][1]["role"] == "alert"
+    assert page.fire("setting-beta", "input", ada, "", "", "demo", *form)["train-command"][0][1]["role"] == "alert"
 
 
 def test_each_state_offers_what_can_be_done():
@@ -148,9 +169,9 @@ def test_asking_again_shows_verdicts_and_who_judged():
     verdict = SimpleNamespace(wrong="cat", right="dog", verdict="mended")
     pair = SimpleNamespace(prompt=SimpleNamespace(question="Q?", all_images=()), rejected="a cat")
     result = SimpleNamespace(pair=pair, verdicts=(verdict,), judged_by="lexical", new_answer="a dog")
-    said = texts(train_view.reasked([result], running=False))
+    said = texts(train_view.reasked([result]))
     assert "1 mended" in said and "by words alone" in said and "a dog" in said
-    assert "Nothing to ask again" in texts(train_view.reasked([], running=False))
+    assert "Nothing to ask again" in texts(train_view.reasked([]))
 
 
 def figure(value, low, high):
@@ -182,7 +203,7 @@ def test_figures_and_examples_are_shown_with_their_intervals():
     found = results(0.4)
     said = texts(evaluate_view.figures(found))
     assert "40.0 %" in said and "[30.0, 50.0]" in said and "Kitchen, 3 scenes" in said and "–" in said
-    nodes = evaluate_view.examples(found, {"s": "a.png"})
+    nodes = evaluate_view.examples(found, {"s": "a.png"}.get)
     assert ["mark", {"title": "false: object", "class": "false"}, "cat"] in list(flat(nodes))
 
 

@@ -4,7 +4,7 @@ import gradio as gr
 import pytest
 
 from rlhfv.corrections.edits import KINDS, Edit
-from rlhfv.studio.span_editor import CorrectionDocument, SpanEditor
+from rlhfv.studio.span_editor import CorrectionDocument, Hint, SpanEditor
 from rlhfv.studio.span_editor.editor import SCRIPTS, read_asset, read_script, read_style
 
 FAMILY = "👨‍👩‍👧 a dog"
@@ -107,7 +107,12 @@ def test_words_of_the_script_are_no_events():
 def test_events():
     with gr.Blocks() as demo:
         editor = SpanEditor(elem_id="editor")
-        for event in (editor.input, editor.submit, editor.change):
+        for event in (editor.input, editor.submit, editor.change, editor.opened):
             event(lambda value: None, editor, None, api_visibility="private")
     targets = {name for function in demo.fns.values() for _, name in function.targets}
-    assert targets == {"input", "submit", "change"}
+    assert targets == {"input", "submit", "change", "opened"}
+
+
+def test_only_hints_that_were_seen_count_as_shown():
+    hints = [Hint(start=0, end=1, shown=True), Hint(start=2, end=5)]
+    assert document().model_copy(update={"hints": hints}).shown() == [(0, 1)]

@@ -4,12 +4,16 @@ import stat
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from rlhfv.errors import Forbidden
-from rlhfv.studio.visitor import COOKIE, VisitorCookie, actor, read_key, sign, verify
+from rlhfv.services.actor import RIGHTS, Actor
+from rlhfv.services.people import ROLES, SCRYPT, People
+from rlhfv.settings import Settings
+from rlhfv.studio.app import stranger_rights
+from rlhfv.studio.visitor import COOKIE, HEADER, VisitorCookie, actor, describe, read_key, sign, verify
 
 KEY = b"k" * 32
 
@@ -42,7 +46,7 @@ def test_a_forged_id_is_refused_and_told_in_the_log(client, forged, caplog):
 
 
 def test_an_id_in_a_header_of_the_client_counts_nothing(client):
-    assert client.get("/", headers={"x-rlhfv-visitor": "a" * 32}).text != "a" * 32
+    assert client.get("/", headers={HEADER: describe(Actor("a" * 32))}).text != "a" * 32
 
 
 def test_only_a_genuine_signature_is_accepted():
@@ -64,3 +68,50 @@ def test_a_request_that_bypassed_the_server_is_forbidden():
 
     with pytest.raises(Forbidden):
         actor(Bare())
+
+
+class TestTeam:
+    """Requests to a studio where people sign in, as Gradio keeps its list of those who did."""
+
+    @pytest.fixture
+    def people(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(SCRYPT, "n", 2)
+        people = People(tmp_path / "users.json")
+        people.add("Ann Ö", "annotator", "four words are long")
+        return people
+
+    @pytest.fixture
+    def client(self, people):
+        def who(request):
+            found = actor(request)
+            return JSONResponse([found.visitor, found.name, sorted(found.rights)])
+
+        app = Starlette(
+            routes=[Route("/", who)],
+            middleware=[Middleware(VisitorCookie, key=KEY, rights=frozenset(), people=people)],
+        )
+        app.tokens, app.cookie_id = {"token-1": "Ann Ö"}, "x"
+        return TestClient(app)
+
+    def test_whoever_did_not_sign_in_may_do_nothing(self, client):
+        forged = {"cookie": "access-token-x=token-2", HEADER: describe(Actor("a" * 32, rights=RIGHTS))}
+        for headers in ({}, forged):
+            visitor, name, rights = client.get("/", headers=headers).json()
+            assert (name, rights) == ("", []) and visitor != "a" * 32
+
+    @pytest.mark.parametrize("kind", ["access-token-x", "access-token-unsecure-x"])
+    def test_a_role_is_asked_at_every_request(self, client, people, kind):
+        headers = {"cookie": f"{kind}=token-1"}
+        visitor, name, rights = client.get("/", headers=headers).json()
+        assert (name, rights) == ("Ann Ö", sorted(ROLES["annotator"]))
+        assert visitor == people.user("Ann Ö").visitor, "drafts follow the person, not the browser"
+        people.disable("Ann Ö")
+        assert client.get("/", headers=headers).json()[1:] == ["", []]
+
+
+def test_strangers_may_do_all_only_on_a_machine_of_one_person(tmp_path):
+    alone = stranger_rights(Settings(data_dir=tmp_path))
+    public = stranger_rights(Settings(data_dir=tmp_path, single_user=False))
+    team = stranger_rights(Settings(data_dir=tmp_path, single_user=False, team=True))
+    assert alone == RIGHTS and not team
+    assert "chat" in public and not public & {"manage", "publish", "review", "annotate"}

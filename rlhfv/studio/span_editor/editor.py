@@ -12,12 +12,12 @@ from typing import Any
 
 import gradio as gr
 from gradio.data_classes import GradioModel
-from gradio.events import Events
+from gradio.events import EventListener, Events
 
 from rlhfv.corrections.edits import KIND_WORDS, KINDS, CorrectedAnswer, Edit, edits_to_rows
 from rlhfv.errors import InvalidCorrection
 
-SCRIPTS = ("text.js", "view.js", "popover.js", "span_editor.js", "gestures.js")
+SCRIPTS = ("text.js", "view.js", "popover.js", "span_editor.js", "hints.js", "gestures.js")
 
 
 class Correction(GradioModel):
@@ -30,25 +30,39 @@ class Correction(GradioModel):
 
 
 class Hint(GradioModel):
-    """A span that a detector doubts: `score` from 0 to 1, `kind` is preselected when the span is corrected."""
+    """A span that a detector doubts: `score` from 0 to 1, `kind` is preselected when the span is corrected, `source`
+    says what the doubt rests on. The editor sets `shown` once the person could see the mark.
+    """
 
     start: int
     end: int
     score: float = 1.0
     kind: str = ""
+    source: str = ""
+    shown: bool = False
 
 
 class CorrectionDocument(GradioModel):
-    """What the editor shows. The server keeps the answer itself under `answer_id`; `original` is a copy to check."""
+    """What the editor shows. The server keeps the answer itself under `answer_id`; `original` is a copy to check.
+
+    `blind` is for a second correction that must not lean on anything: no hints. With `only_hints` a document brings
+    hints to the answer that is open; its corrections and the rest of it are not taken.
+    """
 
     original: str = ""
     answer_id: str = ""
     corrections: list[Correction] = []
     hints: list[Hint] = []
     readonly: bool = False
+    blind: bool = False
+    only_hints: bool = False
 
     def edits(self) -> tuple[Edit, ...]:
         return tuple(Edit(**correction.model_dump()) for correction in self.corrections)
+
+    def shown(self) -> list[tuple[int, int]]:
+        """Spans of the hints that the person could see."""
+        return [(hint.start, hint.end) for hint in self.hints if hint.shown]
 
     def rows(self) -> list[dict]:
         """The corrections as rows with the text they name, as the services and the exports take them."""
@@ -76,11 +90,11 @@ class SpanEditor(gr.HTML):
     """Shows an answer and lets a person correct it in place; with `readonly` in its value it shows a pair.
 
     Events: `input` after each correction a person makes (for drafts), `submit` when they save, `change` after both
-    these and updates from Python. Every event that outputs to the editor needs `show_progress="hidden"`, or the
-    editor fades while the event runs.
+    these and updates from Python, `opened` when an answer was opened that may be hinted at. Every event that outputs
+    to the editor needs `show_progress="hidden"`, or the editor fades while the event runs.
     """
 
-    EVENTS = [Events.input, Events.submit, Events.change]
+    EVENTS = [Events.input, Events.submit, Events.change, EventListener("opened")]
     data_model = CorrectionDocument
 
     def __init__(

@@ -88,7 +88,8 @@ host.addEventListener("dragstart", (event) => event.preventDefault());
 // ---- keyboard
 
 root.addEventListener("keydown", (event) => {
-  if (event.isComposing || popover.node.contains(event.target) || answer.readonly || !answer.original) return;
+  const elsewhere = popover.node.contains(event.target) && event.key !== "F8";
+  if (event.isComposing || elsewhere || answer.readonly || !answer.original) return;
   if (host.contains(event.target)) {
     root.classList.remove("touch");
     exact = true;
@@ -195,39 +196,15 @@ host.addEventListener("compositionend", (event) => {
   else view.select(range);
 });
 
-// ---- hints
-
-function openHints() {
-  return isEditing() ? hints.filter((hint) => hint.end > hint.start && !edits.some((edit) => isTouched(edit, hint))) : [];
-}
-
-function drawHints() {
-  const open = openHints();
-  if (!answer.readonly) view.paint(HINTED, open);
-  tools.hint.hidden = !open.length;
-  hintCount.textContent = String(open.length);
-}
-
-function stepHint(step) {
-  const open = openHints();
-  if (!open.length) return say("No doubtful spans left");
-  settle();
-  const later = open.find((hint) => hint.start > hintStart) ?? open[0];
-  const earlier = open.findLast((hint) => hint.start < hintStart) ?? open.at(-1);
-  openHint(step > 0 ? later : earlier);
-}
-
-function openHint(hint) {
-  hintStart = hint.start;
-  openAt(hint, { kind: KINDS.some((kind) => kind.name === hint.kind) ? hint.kind : null, quietly: isTouch() });
-  say(`Doubtful: ${quote(source.slice(hint))}, score ${hint.score.toFixed(2)}`);
-}
-
 // ---- life
 
 host.addEventListener("scroll", () => (popover.isOpen ? placePopover(false) : (float.hidden = true)));
 new ResizeObserver(() => popover.isOpen && placePopover(false)).observe(root);
 watch("value", () => {
-  if (JSON.stringify(props.value) !== known) load(props.value);
+  if (JSON.stringify(props.value) === known) return;
+  if (props.value?.only_hints && answer.original) takeHints(props.value);
+  else load(props.value);
 });
+// Until the first press: what a person has at hand decides which help is shown.
+root.classList.toggle("touch", matchMedia("(pointer: coarse)").matches);
 load(props.value);

@@ -5,12 +5,14 @@ class Popover {
   constructor(actions) {
     this.actions = actions;
     this.task = null;
-    const meaningId = `kind-meaning-${Math.random().toString(36).slice(2)}`;
+    const own = Math.random().toString(36).slice(2);
+    const [noteId, meaningId] = [`hint-note-${own}`, `kind-meaning-${own}`];
     this.input = make("textarea", {
       rows: "1", class: "replacement", dir: "auto", enterkeyhint: "done", autocapitalize: "off", spellcheck: "true",
-      "aria-label": "Replacement", "aria-describedby": meaningId, input: () => this.#refresh(),
+      "aria-label": "Replacement", "aria-describedby": `${noteId} ${meaningId}`, input: () => this.#refresh(),
     });
     this.title = make("div", { class: "title" });
+    this.note = make("p", { class: "note", id: noteId });
     this.meaning = make("p", { class: "meaning", id: meaningId });
     const choices = KINDS.map((kind, index) => ({
       name: kind.name, label: kind.name, kind: kind.name,
@@ -42,14 +44,14 @@ class Popover {
       "div",
       { class: "popover", role: "dialog", tabindex: "-1", hidden: true, keydown: (event) => this.#onKey(event) },
       make("div", { class: "head" }, this.title, this.restore, this.after),
-      this.edges, this.input, this.kinds.group, this.meaning,
+      this.note, this.edges, this.input, this.kinds.group, this.meaning,
       make("div", { class: "buttons" }, this.erase, make("span", { class: "gap" }), cancel, this.apply),
     );
   }
 
   /**
-   * `task`: {old: original text, editing: whether a correction is there already, text, kind, keepKind, around:
-   * [before, after] of an insertion, tidy: what becomes of a typed text}. `quietly` leaves the on-screen keyboard closed.
+   * `task`: {old: original text, editing: whether a correction is there already, text, kind, keepKind, note: why
+   * the span is suspect, around: [before, after] of an insertion, tidy: what becomes of a typed text}. `quietly` leaves the on-screen keyboard closed.
    */
   open(task, { selectAll = false, quietly = false } = {}) {
     this.task = task;
@@ -59,6 +61,8 @@ class Popover {
     this.input.value = task.text;
     this.input.placeholder = task.old ? "What it should say" : "Words to insert";
     this.node.setAttribute("aria-label", task.old ? `Correct ${quote(task.old)}` : "Insert words");
+    this.note.textContent = task.note;
+    this.note.hidden = !task.note;
     this.restore.hidden = !task.editing;
     this.after.hidden = task.editing || !task.old;
     this.edges.hidden = task.editing || !task.old;

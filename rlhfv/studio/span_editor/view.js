@@ -8,6 +8,8 @@ const ICONS = {
   clear: "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13M10 11v6M14 11v6",
   hint: "M3 9c2-4 4-4 6 0s4 4 6 0 4-4 6 0M12 14v6M9 17l3 3 3-3",
   remove: "M6 6l12 12M18 6 6 18",
+  suspects: "M2 11s4-6 10-6 10 6 10 6-4 6-10 6S2 11 2 11M12 8.5a2.5 2.5 0 1 0 0 5 2.5 2.5 0 0 0 0-5",
+  unsuspecting: "M2 11s4-6 10-6 10 6 10 6-4 6-10 6S2 11 2 11M4 21 20 3",
 };
 
 /** An element with attributes (functions become listeners, false and null are left out) and children. */
@@ -29,6 +31,10 @@ function makeIcon(name) {
   path.setAttribute("d", ICONS[name]);
   icon.append(path);
   return icon;
+}
+
+function setIcon(button, name) {
+  button.querySelector("path").setAttribute("d", ICONS[name]);
 }
 
 /** Appends `text` with its invisible characters behind visible marks; returns the text nodes in order. */

@@ -1,0 +1,143 @@
+"""Two annotators and a reviewer in three browsers: sign in, submit, return, second correction, merge, accept, undo."""
+
+import socket
+from types import SimpleNamespace
+
+import pytest
+
+from rlhfv.corrections.conversation import Answer, ModelIdentity, Prompt, Sampling
+from rlhfv.corrections.tasks import EVERYBODY, NewTask
+from rlhfv.services.people import People
+from rlhfv.settings import Settings
+from tests.services.fakes import ScriptedModel, scripted_entry
+
+pytestmark = pytest.mark.browser
+PASSWORD = "four words are long"
+TEXT = "A red dog sits beside two cats."
+
+
+@pytest.fixture
+def team(tmp_path, monkeypatch):
+    """A studio of four people, with one answer of the queue that two annotators correct."""
+    import io
+
+    from PIL import Image
+
+    from rlhfv.services import build_services
+    from rlhfv.studio.app import launch
+
+    people = People(tmp_path / "users.json")
+    for name, role in (("Ann", "annotator"), ("Bo", "annotator"), ("Ray", "reviewer"), ("Olga", "owner")):
+        people.add(name, role, PASSWORD)
+    monkeypatch.setattr("rlhfv.services.model_host.find_entry", lambda *_: scripted_entry())
+    settings = Settings(tmp_path / "data", model="scripted", single_user=False, team=True, auth=people.path)
+    services = build_services(settings)
+    services.host._model = ScriptedModel()
+    owner = people.actor("Olga")
+    services.queue.change_settings(owner, second_share=1.0, gold_share=0.0)
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 24), "teal").save(buffer, "PNG")
+    prompt = Prompt("What is there?", (services.corrections.shelf.intake(buffer.getvalue()).name,))
+    answer = Answer(
+        "answer-1", prompt, TEXT, ModelIdentity("scripted", "0"), Sampling(), EVERYBODY, "2026-11-22T10:00:00"
+    )
+    services.queue.add(owner, [NewTask(prompt, answer=answer)])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch(services, prevent_thread_lock=True, server_port=port, quiet=True)
+    yield SimpleNamespace(address=f"http://127.0.0.1:{port}/", services=services, people=people)
+
+
+def sign_in(open_page, team, name: str, tab: str):
+    page = open_page(team.address)
+    page.get_by_label("username").fill(name)
+    page.get_by_label("password").fill(PASSWORD)
+    page.get_by_role("button", name="Login").click()
+    page.locator("#tabs").wait_for()
+    open_page.reload(page, f"{team.address}?tab={tab}")
+    page.locator("body[data-ready]").wait_for()
+    return page
+
+
+WORD = """(word) => {
+  const walker = document.createTreeWalker(
+    document.querySelector('#editor [contenteditable=true]'), NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const at = walker.currentNode.data.indexOf(word);
+    if (at < 0) continue;
+    const range = document.createRange();
+    range.setStart(walker.currentNode, at);
+    range.setEnd(walker.currentNode, at + word.length);
+    const {x, y, width, height} = range.getBoundingClientRect();
+    return [x + width / 2, y + height / 2];
+  }
+}"""
+
+
+def replace_word(page, word: str, replacement: str) -> None:
+    page.locator("#editor [contenteditable=true]").get_by_text(word).first.wait_for()
+    page.mouse.dblclick(*page.evaluate(WORD, word))
+    page.keyboard.type(replacement)
+    page.get_by_role("dialog").get_by_role("textbox").wait_for()
+    page.keyboard.press("Enter")
+    page.locator("#editor ins").get_by_text(replacement).first.wait_for()
+
+
+def save(page, first_time: bool) -> None:
+    page.keyboard.press("Control+Enter")
+    if first_time:
+        page.locator("#consent").get_by_role("checkbox").check()
+        page.locator("#terms-agree").click()
+    page.locator("#correct-message").get_by_text("Saved").wait_for()
+
+
+def test_two_annotators_and_a_reviewer(team, open_page):
+    reviewing, who = team.services.reviewing, team.people.actor
+    ann = sign_in(open_page, team, "Ann", "correct")
+    replace_word(ann, "red", "blue")
+    save(ann, first_time=True)
+
+    ray = sign_in(open_page, team, "Ray", "review")
+    ray.locator("#review-list").get_by_text("Ann").wait_for()
+    ray.locator("#review-comment").get_by_role("textbox").fill("It is green.")
+    ray.locator("#review-return").click()
+    ray.locator("#review-status").get_by_text("Sent back").wait_for()
+
+    open_page.reload(ann, f"{team.address}?tab=correct")
+    ann.locator("#correct-bar").get_by_text("It is green.").wait_for()
+    replace_word(ann, "two", "three")
+    save(ann, first_time=False)
+
+    bo = sign_in(open_page, team, "Bo", "correct")
+    bo.locator("#editor [contenteditable=true]").get_by_text("red").wait_for()
+    assert bo.locator("#editor ins").count() == 0, "a second correction is made blind"
+    replace_word(bo, "red", "green")
+    save(bo, first_time=True)
+
+    open_page.reload(ray, f"{team.address}?tab=review")
+    ray.locator("#review-list").get_by_text("two corrections").first.wait_for()
+    ray.locator("#review-compared").get_by_text("three").wait_for()
+    ray.locator("#review-holding").get_by_label("green").check()
+    ray.locator("#review-merge").click()
+    ray.locator("#review-status").get_by_text("Merged and accepted").wait_for()
+    owner = who("Olga")
+    states = {
+        pair.chosen: reviewing.state(owner, pair.id) for pair in team.services.corrections.find(owner, limit=10).pairs
+    }
+    assert states == {
+        "A green dog sits beside three cats.": "accepted",
+        "A green dog sits beside two cats.": "superseded",
+    }
+
+    ray.locator("#review-status").get_by_role("button", name="Undo").click()
+    ray.locator("#review-status").get_by_text("Undone").wait_for()
+    assert {reviewing.state(owner, pair.id) for pair in team.services.corrections.find(owner).pairs} == {"submitted"}
+
+
+def test_without_signing_in_nothing_is_served(team, open_page):
+    page = open_page(team.address)
+    page.get_by_label("password").wait_for()
+    assert page.locator("#tabs").count() == 0
+    name = team.services.queue.tasks(team.people.actor("Olga"))[0].prompt.images[0]
+    assert page.request.get(f"{team.address}images/{name}").status == 404
