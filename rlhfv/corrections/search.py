@@ -25,7 +25,8 @@ def search_terms(text: str) -> list[str]:
     folded = unicodedata.normalize("NFC", text.encode("utf-8", "ignore").decode("utf-8")).casefold()
     terms: dict[str, None] = {}
     before = ""
-    for word in words(folded):
+    # A grapheme may hold a blank (behind U+0600, say), but a term of the index may not.
+    for word in (part for whole in words(folded) for part in whole.split()):
         word = word[:_TOO_LONG]
         if not _is_searchable(word):
             before = ""

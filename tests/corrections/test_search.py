@@ -6,7 +6,7 @@ import uuid
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rlhfv.corrections.conversation import ModelIdentity, Prompt
@@ -73,6 +73,7 @@ def test_search_and_filters(store, make_answer, make_pair, make_judgement):
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(query=ANY_TEXT, value=ANY_TEXT)
+@example(query="\u0600 \u0e33", value="")
 def test_any_query_is_answered(saved, query, value):
     store, _ = saved
     assert store.find_pairs(query).total in (0, 1)

@@ -206,7 +206,7 @@ def test_what_cannot_be_done_is_refused(runs, work):
     run = wait_for(runs, start(runs).id, "done")
     with pytest.raises(RunFailed, match="It is done"):
         runs.resume(run.id)
-    with pytest.raises(RunFailed, match="no adapter"):
+    with pytest.raises(RunFailed, match="neither adapter nor model"):
         runs.export(run.id, runs.data_dir / "out")
     for act in (runs.get, runs.stop, runs.resume, runs.delete, runs.duplicate):
         with pytest.raises(NotFound):
@@ -224,6 +224,18 @@ def test_what_cannot_be_done_is_refused(runs, work):
     runs.delete(run.id)
     with pytest.raises(NotFound):
         runs.get(run.id)
+
+
+def test_what_a_full_tuning_made_is_seen_and_given(runs, tmp_path):
+    run = wait_for(runs, start(runs).id, "done")
+    folder = runs.open(run.id)
+    folder.model.mkdir()
+    (folder.model / "config.json").write_text("{}")
+    made = runs.get(run.id)
+    assert (made.has_adapter, made.has_model) == (False, True) and made.to_dict()["has_model"]
+    for merge in (False, True):
+        given = runs.export(run.id, tmp_path / f"given-{merge}", merge)
+        assert [path.name for path in given.iterdir()] == ["config.json"]
 
 
 def test_a_folder_that_came_from_elsewhere_is_a_run(runs):
