@@ -43,6 +43,8 @@ def main() -> None:
     shutil.rmtree(options.adapter, ignore_errors=True)
     shutil.copytree(result.path, options.adapter)
     shutil.copy(folder / "events.jsonl", options.adapter / "training_events.jsonl")
+    if (grid := options.work / "grid.jsonl").is_file():
+        shutil.copy(grid, options.adapter)
     print(json.dumps({"voice": voice, "warnings": result.warnings, "validation": figures}, indent=1))
 
 
