@@ -18,7 +18,7 @@ from rlhfv.settings import Settings
 from rlhfv.studio import chat, correct, evaluate, pairs, publish, review, train
 from rlhfv.studio.view import h, view
 from rlhfv.studio.visitor import VisitorCookie, actor, read_key
-from rlhfv.studio.wiring import NAMES, Page, connect
+from rlhfv.studio.wiring import NAMES, Page, connect, visible_tabs
 
 TITLE = "RLHF-V correction studio"
 WAITING = 400
@@ -42,9 +42,8 @@ def build_app(services: Services) -> gr.Blocks:
             built, tab = {}, {}
             modules = (chat, correct, review, pairs, train, evaluate, publish)
             for name, module in zip(NAMES, modules, strict=True):
-                # Where one person works alone there is nobody to review for.
-                seen = name != "review" or services.settings.team
-                with gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}", visible=seen) as tab[name]:
+                visible = name in visible_tabs(services)
+                with gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}", visible=visible) as tab[name]:
                     built[name] = module.build(services)
         connect(services, Page(blocks, tabs, tab, **built))
     blocks.queue(max_size=WAITING, default_concurrency_limit=8, api_open=False)

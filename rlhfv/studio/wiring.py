@@ -35,6 +35,11 @@ class Page:
     publish: PublishTab
 
 
+def visible_tabs(services: Services) -> tuple[str, ...]:
+    """Where one person works alone there is nobody to review for."""
+    return tuple(name for name in NAMES if name != "review" or services.settings.team)
+
+
 def connect(services: Services, page: Page) -> None:
     chat, correct, pairs, train, evaluate = page.chat, page.correct, page.pairs, page.train, page.evaluate
     publish, review = page.publish, page.review
@@ -43,7 +48,7 @@ def connect(services: Services, page: Page) -> None:
         """A page load: the conversation comes back, and the tab of the address is filled."""
         who = actor(request)
         asked = dict(request.query_params)
-        name = asked.get("tab") if asked.get("tab") in NAMES else "chat"
+        name = asked.get("tab") if asked.get("tab") in visible_tabs(services) else "chat"
         shown = chat.show(who) | train.show_form(who)
         if name == "correct":
             shown |= correct.open_answer(who, asked.get("answer"))

@@ -10,7 +10,7 @@ from PIL import Image
 from rlhfv.corrections.edits import Edit
 from rlhfv.services import Actor
 from rlhfv.services.terms import Terms
-from rlhfv.studio.wiring import NAMES
+from rlhfv.studio.wiring import visible_tabs
 
 pytestmark = pytest.mark.browser
 
@@ -98,10 +98,10 @@ def test_tabs_have_addresses(address, open_page):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_tab_scrolls_sideways_on_a_phone(address, open_page, theme):
+def test_no_tab_scrolls_sideways_on_a_phone(studio, address, open_page, theme):
     page = open_page(address, viewport={"width": 390, "height": 844})
     page.set_default_timeout(60_000)
-    for tab in NAMES:
+    for tab in visible_tabs(studio.services):
         page.goto(f"{address}?tab={tab}&__theme={theme}")
         page.locator("body[data-ready]").wait_for()
         page.get_by_role("tab", name=tab.capitalize(), exact=True, selected=True).wait_for()

@@ -118,6 +118,9 @@ def test_two_annotators_and_a_reviewer(team, open_page):
     open_page.reload(ray, f"{team.address}?tab=review")
     ray.locator("#review-list").get_by_text("two corrections").first.wait_for()
     ray.locator("#review-compared").get_by_text("three").wait_for()
+    ray.set_viewport_size({"width": 390, "height": 844})
+    assert ray.evaluate("document.documentElement.scrollWidth") <= 390, "the page scrolls sideways"
+    ray.set_viewport_size({"width": 1100, "height": 800})
     ray.locator("#review-holding").get_by_label("green").check()
     ray.locator("#review-merge").click()
     ray.locator("#review-status").get_by_text("Merged and accepted").wait_for()
