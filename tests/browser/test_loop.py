@@ -92,6 +92,7 @@ def save_with_terms(page) -> None:
 
 def test_the_loop_by_keyboard(studio, open_page):
     page = open_page(studio.address, viewport={"width": 1440, "height": 900})
+    page.locator("body[data-ready]").wait_for(timeout=PATIENCE)
     describe_new_scene(page)
     answer, mistakes = find_mistakes(studio)
     while len(mistakes) < 2:  # a quarter of the baseline's answers have two
@@ -142,6 +143,7 @@ def test_the_loop_by_keyboard(studio, open_page):
 
 def test_touch_only_on_a_phone(studio, open_page):
     page = open_page(studio.address, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.locator("body[data-ready]").wait_for(timeout=PATIENCE)
     page.locator("#new-scene").tap()
     page.locator("#chat-picture img").wait_for()
     page.locator("#suggestions").get_by_role("button").first.tap()

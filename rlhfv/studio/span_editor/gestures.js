@@ -205,6 +205,4 @@ watch("value", () => {
   if (props.value?.only_hints && answer.original) takeHints(props.value);
   else load(props.value);
 });
-// Until the first press: what a person has at hand decides which help is shown.
-root.classList.toggle("touch", matchMedia("(pointer: coarse)").matches);
 load(props.value);
