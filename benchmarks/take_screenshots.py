@@ -69,11 +69,9 @@ def main() -> None:
 
 def walk(page, address: str, scene: Path) -> None:
     page.goto(f"{address}?__theme=light")
-    page.locator("#left-column").wait_for()
-    page.wait_for_timeout(2000)
+    page.locator("body[data-ready]").wait_for(timeout=120_000)
     page.locator("#chat-picture input[type=file]").first.set_input_files(scene)
-    page.locator("#chat-picture img").first.wait_for()
-    page.wait_for_timeout(3000)  # the preview stands before the server has the picture
+    page.locator("#chat-picture img[src*='images/']").wait_for()  # the server's own: it has the picture
     page.locator("#question textarea").fill("Describe this image in detail.")
     page.locator("#question textarea").press("Enter")
     correct = page.get_by_role("button", name="Correct the left answer")
@@ -108,6 +106,7 @@ def walk(page, address: str, scene: Path) -> None:
 
     page.set_viewport_size(DESKTOP)
     page.goto(f"{address}?tab=train&__theme=light")
+    page.locator("body[data-ready]").wait_for()
     page.locator("#oracle-count input").fill("200")
     page.locator("#add-oracle").click()
     page.get_by_text("oracle pairs added").wait_for(timeout=300_000)
