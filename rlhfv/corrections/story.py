@@ -50,26 +50,32 @@ def tell_story(
     actions = {review.deed: review.action for review in reviews}
     told_by_undo = {review.revision for review in reviews if review.undoes and actions[review.undoes] in WITH_REVISION}
     merges = {review.revision: others.get(review.deed, ("", ""))[0] for review in reviews if review.action == "merged"}
-    lines: list[tuple[str, int, StoryLine]] = []
+    # In the order of revisions, not of times: two things may happen within a millisecond.
+    lines: list[tuple[float, int, StoryLine]] = []
 
-    def add(when: str, place: int, who: str, text: str) -> None:
-        lines.append((when, place, StoryLine(when, who, f"{who or 'Somebody'} {text}")))
+    def add(number: int, place: int, when: str, who: str, text: str) -> None:
+        lines.append((number, place, StoryLine(when, who, f"{who or 'Somebody'} {text}")))
 
     before: PreferencePair | None = None
     for revision in history:
         if revision.number not in told_by_undo:
-            add(revision.created, 1, revision.annotator, _revision_text(revision, before, merges))
+            add(revision.number, 1, revision.created, revision.annotator, _revision_text(revision, before, merges))
         before = revision.pair
     for review in reviews:
         if review.undoes:
-            add(review.created, 2, review.name, f"undid {_UNDONE[actions[review.undoes]]}")
+            add(review.revision, 2, review.created, review.name, f"undid {_UNDONE[actions[review.undoes]]}")
         elif review.action not in WITH_REVISION:
-            add(review.created, 2, review.name, _review_text(review, *others.get(review.deed, ("", ""))))
+            add(
+                review.revision,
+                2,
+                review.created,
+                review.name,
+                _review_text(review, *others.get(review.deed, ("", ""))),
+            )
     for repo, number in pushes:
         # When it was pushed is not kept: before the next revision at the latest.
-        behind = next((revision.created for revision in history if number and revision.number > number), "~")
         text = f"pushed to {repo} as revision {number}" if number else f"taken out of {repo}"
-        lines.append((behind, 0, StoryLine("", "", text)))
+        lines.append((number or float("inf"), 3, StoryLine("", "", text)))
     return tuple(line for _, _, line in sorted(lines, key=lambda line: line[:2]))
 
 

@@ -231,8 +231,10 @@ def test_settings_of_the_answer_are_kept_as_they_are_set(chat, studio):
     page.locator("#sampling button").first.press("Enter")
     slider = page.locator("#sampling input[type=range]").first
     slider.focus()
-    for _ in range(12):
+    while slider.input_value() != "0.6":  # by steps of 0.05
         page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(100)
+    page.wait_for_timeout(1000)
     seed = page.locator("#sampling").get_by_label("Seed")
     seed.fill("42")
     page.wait_for_timeout(1000)

@@ -44,17 +44,6 @@ def test_the_chat_is_unloaded_for_a_run_and_comes_back(studio, short, open_page)
     page.set_default_timeout(60_000)
     page.locator("body[data-ready]").wait_for()
     start(page)
-    page.get_by_role("button", name="Not now").press("Enter")
-    page.locator("#train-message").get_by_role("alert").wait_for(state="detached")
-    page.get_by_text("No training run yet.").wait_for()
-
-    start(page)
-    page.get_by_role("button", name="Wait until 3.0 GB are free").press("Enter")
-    page.locator("#run-heading").get_by_text("Waits until 3.0 GB of memory are free.").wait_for()
-    page.locator("#run-heading").get_by_role("button", name="Stop").press("Enter")
-    page.locator("#run-heading").get_by_text("stopped").wait_for()
-
-    start(page)
     page.keyboard.press("Enter")
     page.locator("#run-heading").get_by_text("of 400").wait_for()
     assert not studio.services.host.loaded
@@ -73,14 +62,3 @@ def test_the_chat_is_unloaded_for_a_run_and_comes_back(studio, short, open_page)
     page.get_by_role("tab", name="Chat").press("Enter")
     page.locator("#question textarea").press("Enter")
     page.locator("#left-column").get_by_text("baseline says: Are you there?").wait_for()
-
-
-def test_resuming_asks_too(studio, short, open_page):
-    run_id = studio.services.training.start(studio.actor, studio.services.training.recipes()["demo"])
-    studio.services.training.stop(studio.actor, run_id)
-    page = open_page(f"{studio.address}?tab=train", viewport={"width": 1300, "height": 900})
-    page.set_default_timeout(60_000)
-    page.locator("body[data-ready]").wait_for()
-    page.locator("#run-heading").get_by_role("button", name="Resume").press("Enter")
-    page.get_by_role("button", name="Start anyway").press("Enter")
-    page.locator("#run-heading").get_by_text("of 400").wait_for()

@@ -9,6 +9,7 @@ import pytest
 from rlhfv.ddpo.config import RECIPES
 from rlhfv.run_folder import RunFolder
 from rlhfv.runs.state import Run
+from rlhfv.services.memory import MemoryShort
 from rlhfv.studio import evaluate_view, runs_view, train_view
 from rlhfv.studio.visitor import HEADER, describe
 from tests.studio.conftest import texts
@@ -116,6 +117,53 @@ def test_what_is_asked_of_a_run_reaches_the_service_and_deleting_asks_first(page
     assert [call[0] for call in runs.calls] == ["stop", "resume"]
     page.fire("run-heading", "select", ada, [], None, data={"act": "delete", "ref": RUN.id})
     assert runs.calls[-1] == ("delete", RUN.id)
+
+
+def test_lines_with_other_names_get_their_colours_in_a_second_step(page, runs, ada):
+    first, other = runs.all[0], replace(runs.all[0], id="20260101-000000-beef", title="another")
+    runs.all = [first, other]
+    step = {"kind": "step", "step": 20, "loss": 0.6}
+    runs.events = [step]
+
+    def look(before, compared):
+        function = next(each for each in page.demo.fns.values() if each.name == "compare_with")
+        request = SimpleNamespace(headers={HEADER: describe(ada)})
+        return [page._named(each) for each in function.fn(first.id, compared, before, request)]
+
+    def seen(shown):
+        return next((value for value in shown.values() if isinstance(value, dict) and "lines" in value), None)
+
+    [alone] = look(None, [])
+    assert set(alone["plot-0"]["color_map"]) == {"train", "held out"}
+    values, colours = look(seen(alone), [other.id])
+    assert "color_map" not in values["plot-0"] and seen(values) is None
+    assert set(values["plot-0"]["value"]["line"]) == set(colours["plot-0"]["color_map"])
+    assert len(colours["plot-0"]["color_map"]) == 4 and "another" in texts(values["compare-legend"])
+    assert [list(each["plot-0"]) for each in look(seen(colours), [other.id])] == [["value"]], "the same lines go on"
+    runs.all = [first]
+    assert len(look(seen(colours), [other.id])) == 2, "the compared run was deleted elsewhere"
+
+
+def test_a_run_without_room_is_asked_about_and_the_answer_reaches_the_service(page, runs, ada, services, monkeypatch):
+    asked = []
+
+    def resume(who, run_id, room):
+        asked.append((run_id, room))
+        if not room:
+            short = MemoryShort("It needs 3 GB.", "1 GB is free.", "Wait.")
+            short.needed, short.held = 3_000_000_000, 0
+            raise short
+        return runs.all[0]
+
+    monkeypatch.setattr(services.training, "resume", resume)
+    question = page.fire("run-heading", "select", ada, [], None, data={"act": "resume", "ref": RUN.id})[-1]
+    assert [act for act, _ in acts(question["train-message"])] == ["wait", "anyway", "cancel"]
+    form = [RECIPES["demo"].to_dict()[name] for name in form_names(page)]
+    answer = {"act": "wait", "ref": RUN.id}
+    shown = page.fire("train-message", "select", ada, None, "", "", "demo", *form, data=answer)
+    assert asked == [(RUN.id, ""), (RUN.id, "wait")] and shown[-1]["train-message"] == []
+    left = page.fire("train-message", "select", ada, None, "", "", "demo", *form, data={**answer, "act": "cancel"})
+    assert left[-1]["train-message"] == [] and len(asked) == 2
 
 
 def test_duplicating_fills_the_form_and_starts_from_the_same_pairs(page, runs, ada):
