@@ -16,7 +16,7 @@ def add(arguments: argparse.Namespace) -> int:
     asked = tuple(arguments.question)
     if arguments.hub:
         token = os.environ.get(arguments.token_env) or None
-        came = services.answering.add_dataset(actor, arguments.path, asked, arguments.batch, arguments.limit, token)
+        came = services.queue.add_dataset(actor, arguments.path, asked, arguments.batch, arguments.limit, token)
     else:
         came = services.queue.add_files(actor, Path(arguments.path), asked, arguments.batch)
     if arguments.json:

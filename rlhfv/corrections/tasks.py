@@ -163,11 +163,18 @@ class TaskStore(Database):
         found = self._tasks("answer = ? AND work IS NOT NULL", (storable(answer_id),), 0, 1)
         return found[0] if found else None
 
-    def tasks(self, due: str | None = None, offset: int = 0, limit: int = 50) -> list[Task]:
-        """Oldest first; those that wait for `due`, as in `Task`. Gold items are not among them."""
-        wanted = "1" if due is None else "due IS ?"
-        values = () if due is None else (storable(due) or None,)
-        return self._tasks(f"gold IS NULL AND {wanted}", values, offset, limit)
+    def tasks(self, due: str | None = None, offset: int = 0, limit: int = 50, second_share: float = 1.0) -> list[Task]:
+        """Oldest first; those that wait for `due`, as in `Task`. Gold items are not among them. Of the tasks that had
+        one judgement, `second_share` wait for a second; the others are done.
+        """
+        wanted = "1" if due is None else f"{_DUE} IS :due"
+        values = {"due": None if due is None else storable(due) or None, "share": second_share}
+        rows = self._connection.execute(
+            f"SELECT {_COLUMNS}, {_DUE} FROM tasks WHERE gold IS NULL AND {wanted} ORDER BY seq"
+            " LIMIT :limit OFFSET :offset",
+            values | {"limit": limit, "offset": max(offset, 0)},
+        )
+        return [_task_from_row(row) for row in rows]
 
     def gold_tasks(self) -> list[Task]:
         return self._tasks("gold IS NOT NULL", (), 0, -1)
@@ -185,7 +192,7 @@ class TaskStore(Database):
 
     def _tasks(self, condition: str, values: tuple, offset: int, limit: int) -> list[Task]:
         rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM tasks WHERE {condition} ORDER BY seq LIMIT ? OFFSET ?",
+            f"SELECT {_COLUMNS}, due FROM tasks WHERE {condition} ORDER BY seq LIMIT ? OFFSET ?",
             (*values, limit, max(offset, 0)),
         )
         return [_task_from_row(row) for row in rows]
@@ -227,7 +234,7 @@ def validate_task(task: NewTask) -> None:
 
 
 def read_task(connection: sqlite3.Connection, id: str) -> Task:
-    row = connection.execute(f"SELECT {_COLUMNS} FROM tasks WHERE id = ?", (storable(id),)).fetchone()
+    row = connection.execute(f"SELECT {_COLUMNS}, due FROM tasks WHERE id = ?", (storable(id),)).fetchone()
     if row is None:
         raise NotFound(
             f"There is no task with the id {id!r:.80}.",
@@ -261,7 +268,8 @@ def _require_same_prompt(prompt: Prompt, answer: Answer) -> None:
         )
 
 
-_COLUMNS = "id, document, created, answer, gold, due"
+_COLUMNS = "id, document, created, answer, gold"
+_DUE = "iif(due = 'second' AND lot >= :share, NULL, due)"
 
 
 def _task_from_row(row: tuple) -> Task:

@@ -15,6 +15,7 @@ from rlhfv.services.correcting import Correcting
 from rlhfv.services.erasing import Erasing
 from rlhfv.services.evaluating import Evaluating
 from rlhfv.services.hints import Hints
+from rlhfv.services.members import Members
 from rlhfv.services.model_host import ModelHost
 from rlhfv.services.publishing import Publishing
 from rlhfv.services.queue import Queue
@@ -39,6 +40,7 @@ class Services:
     training: Training
     publishing: Publishing
     erasing: Erasing
+    members: Members
     evaluation: Evaluating
 
 
@@ -65,5 +67,6 @@ def build_services(settings: Settings) -> Services:
         training=training,
         publishing=publishing,
         erasing=Erasing(settings, store, shelf, runs, publishing),
+        members=Members(settings),
         evaluation=Evaluating(settings, store, shelf, host, runs),
     )

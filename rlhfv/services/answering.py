@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 
 from rlhfv.corrections.conversation import Answer, Sampling
 from rlhfv.corrections.edits import normalise_generated
-from rlhfv.corrections.exchange import RowProblem
 from rlhfv.corrections.images import ImageShelf
 from rlhfv.corrections.store import Store
-from rlhfv.corrections.tasks import EVERYBODY, NewTask, Task
+from rlhfv.corrections.tasks import EVERYBODY, Task
 from rlhfv.errors import InvalidData, StudioError
 from rlhfv.services.actor import Actor
 from rlhfv.services.chat import check_sampling
 from rlhfv.services.model_host import BASELINE, ModelHost
-from rlhfv.services.queue import Intake
 from rlhfv.services.terms import now
 
 BATCH = 16
@@ -135,25 +133,3 @@ class Answering:
             row_layout=layout,
             row=row,
         )
-
-    def add_dataset(
-        self,
-        actor: Actor,
-        repo: str,
-        questions: tuple[str, ...] = (),
-        batch: str = "",
-        limit: int | None = None,
-        token: str | None = None,
-    ) -> Intake:
-        """Makes tasks of a dataset on the Hub, as `read_hub_tasks` says."""
-        from rlhfv.publishing.intake import read_hub_tasks
-
-        actor.require("manage")
-        tasks: list[NewTask] = []
-        problems: list[RowProblem] = []
-        for found in read_hub_tasks(repo, self.shelf, questions, batch, limit, token):
-            (problems if isinstance(found, RowProblem) else tasks).append(found)
-        for task in tasks:
-            self.store.set_image_source(task.prompt.all_images[-1], task.source)
-        added = self.store.add_tasks(tasks)
-        return Intake(added.ids, added.duplicates, tuple(problems))

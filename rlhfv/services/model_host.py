@@ -72,8 +72,10 @@ class ModelHost:
             try:
                 with suppress(GaveRoom):
                     self.model()
+            # The first question tells the visitor the true cause; here it belongs in the log.
+            except ModelUnavailable as error:
+                log.warning("The model could not be loaded in advance. %s", error)
             except Exception:
-                # The first question tells the visitor the true cause; here it belongs in the log.
                 log.exception("The model could not be loaded in advance.")
 
         thread = threading.Thread(target=load, name="load model", daemon=True)

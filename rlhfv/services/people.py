@@ -10,7 +10,7 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -83,7 +83,7 @@ class People:
 
     def require_owner(self) -> None:
         """Raises InvalidData unless somebody could manage the studio."""
-        if not any(user.enabled and user.role == "owner" for user in self.users()):
+        if not _owners(self.users()):
             raise InvalidData(
                 f"No owner is in {self.path.name}.",
                 "With sign-in required, nobody could manage the studio.",
@@ -112,7 +112,10 @@ class People:
         return users[-1]
 
     def disable(self, name: str) -> User:
-        """The user cannot sign in any more and what is open stops working; pairs and history stay."""
+        """The user cannot sign in any more and what is open stops working; pairs and history stay.
+
+        Raises InvalidData for the last owner: nobody could manage the studio any more.
+        """
         return self._change(name, enabled=False)
 
     def reset(self, name: str, password: str) -> User:
@@ -123,7 +126,14 @@ class People:
         self.user(name)
         with self._changing() as users:
             (place,) = [number for number, user in enumerate(users) if user.name == name]
+            managed = _owners(users)
             users[place] = replace(users[place], **fields)
+            if managed and not _owners(users):
+                raise InvalidData(
+                    f"{name} is the last owner.",
+                    "Nobody could manage the studio any more.",
+                    "Add another owner first.",
+                )
         return users[place]
 
     @contextmanager
@@ -198,6 +208,10 @@ def verify_password(password: str, kept: str) -> bool:
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
     secret = password.encode("utf-8", "surrogatepass")
     return hashlib.scrypt(secret, salt=salt, n=n, r=r, p=p, maxmem=2**26)
+
+
+def _owners(users: Iterable[User]) -> list[User]:
+    return [user for user in users if user.enabled and user.role == "owner"]
 
 
 def _check_role(role: str) -> None:

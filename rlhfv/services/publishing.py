@@ -112,6 +112,11 @@ class Publishing:
         session = self._session(actor)
         return (session.name or "somebody") if session else None
 
+    def own_token(self, actor: Actor) -> str | None:
+        """The token that the actor gave, for what they read from the Hub; None when signed out."""
+        session = self._session(actor)
+        return session.token.secret if session else None
+
     def _session(self, actor: Actor) -> _Session | None:
         session = self._sessions.get(actor.visitor)
         if session is not None and session.until < time.monotonic():

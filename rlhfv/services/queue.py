@@ -1,7 +1,7 @@
 """The shared queue: what comes in, who does what next, and how far the work is."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from rlhfv.corrections.images import ImageShelf
 from rlhfv.corrections.store import Store
 from rlhfv.corrections.task_files import read_tasks
 from rlhfv.corrections.tasks import AddedTasks, Duplicate, NewTask, Task, TaskCounts
+from rlhfv.corrections.uploads import lay_out
 from rlhfv.errors import InvalidData
 from rlhfv.services.actor import Actor, worker_id
 from rlhfv.services.queue_settings import QueueSettings, read_queue_settings, write_queue_settings
@@ -162,18 +163,48 @@ class Queue:
         actor.require("manage")
         return self.store.add_tasks(tasks)
 
-    def add_files(self, actor: Actor, path: Path, questions: tuple[str, ...] = (), batch: str = "") -> Intake:
-        """Makes tasks of a folder of pictures (each with every question) or of a JSONL file, as `read_tasks` says."""
+    def add_files(
+        self,
+        actor: Actor,
+        path: Path,
+        questions: tuple[str, ...] = (),
+        batch: str = "",
+        progress: Callable[[int], None] = lambda tasks: None,
+    ) -> Intake:
+        """Makes tasks of a folder of pictures (each with every question) or of a JSONL file, as `read_tasks` says.
+        `progress` hears how many were read.
+        """
         actor.require("manage")
-        tasks: list[NewTask] = []
-        problems: list[RowProblem] = []
-        for found in read_tasks(path, self.shelf, questions, batch):
-            (problems if isinstance(found, RowProblem) else tasks).append(found)
-        for task in tasks:
-            if task.source:
-                self.store.set_image_source(task.prompt.all_images[-1], task.source)
-        added = self.store.add_tasks(tasks)
-        return Intake(added.ids, added.duplicates, tuple(problems))
+        return self._take_in(read_tasks(path, self.shelf, questions, batch), progress)
+
+    def add_uploads(
+        self,
+        actor: Actor,
+        files: Sequence[Path],
+        questions: tuple[str, ...] = (),
+        batch: str = "",
+        progress: Callable[[int], None] = lambda tasks: None,
+    ) -> Intake:
+        """`add_files` of what came through the page: pictures, a JSONL file with its pictures, or zip files."""
+        actor.require("manage")
+        with lay_out(files) as folder:
+            return self._take_in(read_tasks(folder, self.shelf, questions, batch), progress)
+
+    def add_dataset(
+        self,
+        actor: Actor,
+        repo: str,
+        questions: tuple[str, ...] = (),
+        batch: str = "",
+        limit: int | None = None,
+        token: str | None = None,
+        progress: Callable[[int], None] = lambda tasks: None,
+    ) -> Intake:
+        """Makes tasks of a dataset on the Hub, as `read_hub_tasks` says; without a token it is read as nobody."""
+        from rlhfv.publishing.intake import read_hub_tasks
+
+        actor.require("manage")
+        return self._take_in(read_hub_tasks(repo, self.shelf, questions, batch, limit, token), progress)
 
     def attach(self, actor: Actor, answers: Iterable[tuple[str, Answer]]) -> dict[str, str]:
         """Keeps answers that were written in advance; of each task: "attached", "answered" or "duplicate"."""
@@ -188,7 +219,7 @@ class Queue:
     def tasks(self, actor: Actor, due: str | None = None, offset: int = 0, limit: int = 50) -> list[Task]:
         """Oldest first; those that wait for `due`: "answer", "first", "second", or "" for nothing. No gold items."""
         actor.require("review")
-        return self.store.tasks(due, offset, limit)
+        return self.store.tasks(due, offset, limit, self._effective().second_share)
 
     def status(self, actor: Actor) -> Status:
         actor.require("annotate")
@@ -222,6 +253,18 @@ class Queue:
         return tuple(sorted(scores, key=lambda score: score.annotator))
 
     # ---- inside
+
+    def _take_in(self, found: Iterable[NewTask | RowProblem], progress: Callable[[int], None]) -> Intake:
+        tasks: list[NewTask] = []
+        problems: list[RowProblem] = []
+        for number, each in enumerate(found, 1):
+            (problems if isinstance(each, RowProblem) else tasks).append(each)
+            progress(number)
+        for task in tasks:
+            if task.source:
+                self.store.set_image_source(task.prompt.all_images[-1], task.source)
+        added = self.store.add_tasks(tasks)
+        return Intake(added.ids, added.duplicates, tuple(problems))
 
     def _effective(self) -> QueueSettings:
         """On a machine of one person there is nobody to give a second correction."""

@@ -15,7 +15,7 @@ from rlhfv.services import Actor, Services
 from rlhfv.services.actor import RIGHTS
 from rlhfv.services.people import People
 from rlhfv.settings import Settings
-from rlhfv.studio import chat, correct, evaluate, pairs, publish, review, train
+from rlhfv.studio import chat, correct, evaluate, pairs, people, publish, review, statistics, tasks, train
 from rlhfv.studio.view import h, view
 from rlhfv.studio.visitor import VisitorCookie, actor, read_key
 from rlhfv.studio.wiring import NAMES, Page, connect, visible_tabs
@@ -38,14 +38,15 @@ def build_app(services: Services) -> gr.Blocks:
             ),
             elem_id="top",
         )
+        person = view(elem_id="person", visible=services.settings.team)
         with gr.Tabs(elem_id="tabs") as tabs:
             built, tab = {}, {}
-            modules = (chat, correct, review, pairs, train, evaluate, publish)
+            modules = (chat, correct, review, pairs, train, evaluate, publish, tasks, statistics, people)
             for name, module in zip(NAMES, modules, strict=True):
                 visible = name in visible_tabs(services)
                 with gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}", visible=visible) as tab[name]:
                     built[name] = module.build(services)
-        connect(services, Page(blocks, tabs, tab, **built))
+        connect(services, Page(blocks, person, tabs, tab, **built))
     blocks.queue(max_size=WAITING, default_concurrency_limit=8, api_open=False)
     return blocks
 

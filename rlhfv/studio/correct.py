@@ -224,20 +224,27 @@ def build(services: Services) -> CorrectTab:
     def judge_faithful(document: CorrectionDocument, request: gr.Request) -> dict:
         who = actor(request)
         corrections.faithful(who, document.answer_id, document.shown())
-        return open_answer(who, None, _done("Noted: nothing wrong in that answer."))
+        return open_answer(who, None, _judged("Noted: nothing wrong in that answer.", document.answer_id))
 
     def skip_it(document: CorrectionDocument, why: str, request: gr.Request) -> dict:
         who = actor(request)
         corrections.skip(who, document.answer_id, why or SKIP_REASONS[0], document.shown())
-        return open_answer(who, None, _done(f"Skipped: {why}."))
+        return open_answer(who, None, _judged(f"Skipped: {why}.", document.answer_id))
 
     def open_next(document: CorrectionDocument, request: gr.Request) -> dict:
         return put_next(actor(request), document.answer_id or None)
 
     def act(event: gr.EventData, document: CorrectionDocument, request: gr.Request) -> dict:
+        who = actor(request)
         if event.act == "next":
             return open_next(document, request)
-        undone = corrections.undo(actor(request), event.ref)
+        if event.act == "reopen":
+            services.queue.reopen(who, event.ref)
+            return open_answer(who, event.ref, _done("It is yours to judge again."))
+        if event.act == "resubmit":
+            services.reviewing.resubmit(who, event.ref)
+            return put_next(who, document.answer_id, _done("Submitted again as it was; a reviewer looks at it."))
+        undone = corrections.undo(who, event.ref)
         note = "Undone: the pair is as it was before."
         if undone.pair is None:
             note = "Undone: the pair is deleted; its history can bring it back."
@@ -254,8 +261,10 @@ def build(services: Services) -> CorrectTab:
     script(private(cancel.click, lambda: gr.Column(visible=False), None, dialog).then, BACK_TO_EDITOR)
     script(private(nothing.click, judge_faithful, editor, outputs).then, FOCUS_EDITOR, editor)
     script(private(skip.click, skip_it, [editor, reason], outputs).then, FOCUS_EDITOR, editor)
-    script(private(following.click, open_next, editor, outputs).then, FOCUS_EDITOR, editor)
-    script(private(message.select, act, editor, outputs).then, FOCUS_EDITOR, editor)
+    # Nobody waits for anything here: past the queue the next answer is there sooner.
+    script(private(following.click, open_next, editor, outputs, queue=False).then, FOCUS_EDITOR, editor)
+    for part in (bar, message):
+        script(private(part.select, act, editor, outputs).then, FOCUS_EDITOR, editor)
 
     return CorrectTab(editor, message, outputs, open_answer)
 
@@ -284,8 +293,12 @@ def _bar(state: EditorState, item: Item | None, guideline: str) -> list[Node]:
                 h("span.chip", "saved before") if state.saved_pair else None,
                 h("span.by", short(state.model), title=state.model),
             ),
-            h("p.returned", f"{item.reviewer or 'A reviewer'} sent it back: {item.comment}", dir="auto")
-            if item and item.comment
+            h(
+                "p.returned",
+                h("span", f"{item.reviewer or 'A reviewer'} sent it back: {item.comment}", dir="auto"),
+                button("Submit it again as it is", "resubmit", item.pair_id, "quiet"),
+            )
+            if item and item.reason == "returned"
             else None,
             h("details", h("summary", f"{len(earlier)} earlier turns of this conversation"), *earlier)
             if earlier
@@ -302,6 +315,10 @@ def clock(seconds: float) -> str:
 
 def _done(note: str) -> list[Node]:
     return [h("p.done", note, role="status")]
+
+
+def _judged(note: str, answer_id: str) -> list[Node]:
+    return [h("p.done", h("span", note, role="status"), button("Undo", "reopen", answer_id, "quiet"))]
 
 
 def _saved(note: str, pair_id: str) -> list[Node]:

@@ -57,8 +57,8 @@ class Jobs:
         with self._lock:
             if visitor in self._jobs and self._jobs[visitor].running:
                 raise InvalidData(
-                    "Something of yours is at work here already.",
-                    "One push or pull at a time keeps them in order.",
+                    "Something is at work here already.",
+                    "One thing at a time keeps them in order.",
                     "Wait until it is done.",
                 )
             job = self._jobs[visitor] = Job(kind, work)

@@ -13,6 +13,7 @@ from rlhfv.studio import pairs_view as shown
 from rlhfv.studio.chat_view import alert
 from rlhfv.studio.downloads import make_zip, size
 from rlhfv.studio.events import explain, private, script
+from rlhfv.studio.jobs import Job
 from rlhfv.studio.span_editor import CorrectionDocument, SpanEditor
 from rlhfv.studio.view import Node, button, h, progress, view
 from rlhfv.studio.viewer import show, viewer
@@ -37,9 +38,10 @@ EXPORTS = {
 @dataclass(frozen=True)
 class PairsTab:
     """`show(who, pair_id, *filters)` fills the tab, with `clear=True` its search fields too; `filters` are these
-    fields, `chosen` the id of its pair.
+    fields, `chosen` the id of its pair; `heading` sends `edit` with the id of a pair to be reviewed.
     """
 
+    heading: gr.HTML
     outputs: tuple
     chosen: gr.State
     filters: tuple
@@ -159,7 +161,13 @@ def build(services: Services) -> PairsTab:
         return {
             detail: gr.Column(visible=True),
             chosen: pair_id,
-            heading: shown.heading(pair, history[-1].action == "deleted"),
+            heading: shown.heading(
+                pair,
+                history[-1].action == "deleted",
+                services.reviewing.state(who, pair_id) if services.settings.team else "",
+                services.settings.team and "review" in who.rights,
+                "manage" in who.rights,
+            ),
             picture: show(pair.prompt.all_images, pair.prompt.question),
             editor: SpanEditor.document(pair.rejected, "", pair.edits, readonly=True)
             if corrected
@@ -199,7 +207,19 @@ def build(services: Services) -> PairsTab:
             note = [
                 h("p.done", f"Revision {number} is the newest again, as revision {revision.number}.", role="status")
             ]
+        elif event.act == "ask-erase":
+            note = shown.ask_to_erase(pair_id, services.erasing.find(who, [pair_id]))
         return refresh(who, pair_id, *searched, start=start, note=note)
+
+    def erase(event: gr.EventData, request: gr.Request, start, *searched):
+        who = actor(request)
+        yield {status: [progress(None, "Erasing it here and in the data sets on the Hub …")]}
+        try:
+            done = services.erasing.erase(who, [event.ref])
+        except Exception as error:
+            yield {status: alert(*explain(error))}
+        else:
+            yield refresh(who, "", *searched, start=start, note=shown.erased(done))
 
     def tell_losses(name: str, request: gr.Request):
         who = actor(request)
@@ -235,15 +255,20 @@ def build(services: Services) -> PairsTab:
         if not path:
             return
         who = actor(request)
-        yield {files: [progress(None, "Reading the file and checking every row …")]}
+        job = Job(
+            "import", lambda tell: corrections.import_from(who, Path(path), progress=lambda rows: tell("", rows, 0))
+        )
+        job.start()
         try:
-            report = corrections.import_from(who, Path(path))
-        except Exception as error:
-            yield {files: alert(*explain(error))}
-            return
+            while job.running:
+                yield {files: [progress(None, f"Checking every row: {job.done:,} read …", "Import")]}
+                job.wait(0.4)
         finally:
             Path(path).unlink(missing_ok=True)
-        yield {files: shown.import_report(report), **refresh(who, "", *searched)}
+        if job.error:
+            yield {files: alert(*job.error)}
+        else:
+            yield {files: shown.import_report(job.result), **refresh(who, "", *searched)}
 
     # Gradio's `input` of a text field does not tell of what is pasted, deleted or typed on a screen keyboard.
     private(text.change, search, [found, *filters], outputs, trigger_mode="always_last")
@@ -253,10 +278,11 @@ def build(services: Services) -> PairsTab:
     private(pager.select, turn, filters, outputs)
     for part in (heading, record, status):
         private(part.select, act, [offset, *filters], outputs)
+    private(status.edit, erase, [offset, *filters], outputs)
     exports = {"concurrency_id": "files", "concurrency_limit": 2}
     for event in (drawer.expand, format.input):
         private(event, tell_losses, format, [left_behind, files, download], **exports)
     private(export.click, export_pairs, format, [files, download], **exports)
     private(upload.upload, import_file, [upload, *filters], [files, *outputs], **exports)
 
-    return PairsTab((*outputs, *filters), chosen, filters, show_tab)
+    return PairsTab(heading, (*outputs, *filters), chosen, filters, show_tab)

@@ -3,8 +3,10 @@
 import re
 from collections import Counter
 
+from rlhfv.corrections.erasing import Found
 from rlhfv.corrections.pairs import PreferencePair
 from rlhfv.corrections.published import NOT_TO_BE_PUBLISHED
+from rlhfv.services.erasing import Erased
 from rlhfv.studio.chat_view import thumb
 from rlhfv.studio.marks import changed, differing, marked
 from rlhfv.studio.view import Node, button, empty, h
@@ -83,18 +85,79 @@ def pager(start: int, size: int, total: int) -> list[Node]:
     ]
 
 
-def heading(pair: PreferencePair, deleted: bool) -> list[Node]:
+STATES = {
+    "submitted": "waits for a review",
+    "accepted": "accepted",
+    "returned": "sent back",
+    "superseded": "set aside",
+    "gold": "gold item",
+}
+
+
+def heading(pair: PreferencePair, deleted: bool, state: str, may_review: bool, may_erase: bool) -> list[Node]:
+    """`state` is left empty where every pair counts as soon as it is saved."""
     acts = (
         [button("Bring it back", "undelete", pair.id, "primary")]
         if deleted
         else [button("Delete", "delete", pair.id, "danger")]
     )
+    if may_review:
+        acts.insert(0, button("Open in Review", "review", pair.id, data_event="edit"))
+    if may_erase:
+        acts.append(button("Erase for good …", "ask-erase", pair.id, "quiet"))
     return [
         h(
             "div.subject",
             h("p.asked", h("span.label", "Question"), h("strong", pair.prompt.question, dir="auto")),
-            h("p.facts", h("span.badge.bad", "Deleted") if deleted else None, h("span.chip", pair.outcome), *acts),
+            h(
+                "p.facts",
+                h("span.badge.bad", "Deleted") if deleted else None,
+                h("span.chip", pair.outcome),
+                h("span.chip", STATES.get(state, state)) if state else None,
+                *acts,
+            ),
         )
+    ]
+
+
+def ask_to_erase(pair_id: str, found: Found) -> list[Node]:
+    """What would go, and what stays, before it is done."""
+    gone = len(found.images) - len(found.shared)
+    counts = (
+        (len(found.pairs), "pair"),
+        (len(found.answers), "answer"),
+        (len(found.tasks), "task"),
+        (gone, "picture"),
+    )
+    parts = [f"{number:,} {name}{'s' if number != 1 else ''}" for number, name in counts if number]
+    kept = f" {len(found.shared):,} picture(s) stay: something else is about them." if found.shared else ""
+    return [
+        h(
+            "div.warning.ask",
+            h(
+                "p",
+                h("strong", f"{', '.join(parts)} would go for good"),
+                ": out of the store with its history, drafts, conversations, runs and data sets on the Hub. "
+                f"Nothing brings them back.{kept}",
+            ),
+            h(
+                "p.facts",
+                button("Erase for good", "erase", pair_id, "danger", data_event="edit"),
+                button("Keep them", "keep", pair_id),
+            ),
+            role="alert",
+        )
+    ]
+
+
+def erased(done: Erased) -> list[Node]:
+    """What was erased, what waits, and what nobody here can reach."""
+    places = f", and in {', '.join(done.repos)}" if done.repos else ""
+    reasons = [h("li", f"Still in {repo}: {reason}") for repo, reason in done.waiting]
+    reasons += [h("li", sentence) for sentence in done.unreached]
+    return [
+        h("p.done", f"Erased here{places}.", role="status"),
+        h("div.warning", h("strong", "Out of reach from here"), h("ul.reasons", *reasons)),
     ]
 
 

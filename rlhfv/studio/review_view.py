@@ -5,16 +5,8 @@ from rlhfv.corrections.pairs import PreferencePair
 from rlhfv.services.reviewing import Comparison, Waiting
 from rlhfv.studio.chat_view import thumb
 from rlhfv.studio.marks import changed
-from rlhfv.studio.pairs_view import moment
+from rlhfv.studio.pairs_view import STATES, moment
 from rlhfv.studio.view import Node, button, empty, h
-
-STATES = {
-    "submitted": "waits for a review",
-    "accepted": "accepted",
-    "returned": "sent back",
-    "superseded": "set aside",
-    "gold": "gold item",
-}
 
 
 def closed(team: bool) -> list[Node]:

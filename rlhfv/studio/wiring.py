@@ -6,24 +6,30 @@ import gradio as gr
 
 from rlhfv.services import Actor, Services
 from rlhfv.services.model_host import BASELINE
+from rlhfv.studio import people_view
 from rlhfv.studio.chat import ChatTab
 from rlhfv.studio.correct import FOCUS_EDITOR, CorrectTab
 from rlhfv.studio.evaluate import EvaluateTab
 from rlhfv.studio.events import private, script
 from rlhfv.studio.pairs import PairsTab
+from rlhfv.studio.people import PeopleTab
 from rlhfv.studio.publish import PublishTab
 from rlhfv.studio.review import ReviewTab
 from rlhfv.studio.span_editor import CorrectionDocument
+from rlhfv.studio.statistics import StatisticsTab
+from rlhfv.studio.tasks import TasksTab
 from rlhfv.studio.train import TrainTab
 from rlhfv.studio.visitor import actor
 
-NAMES = ("chat", "correct", "review", "pairs", "train", "evaluate", "publish")
+NAMES = ("chat", "correct", "review", "pairs", "train", "evaluate", "publish", "tasks", "statistics", "people")
+OF_TEAMS = ("review", "people")
 NO_FILTERS = ("", "", "", "", "")
 
 
 @dataclass(frozen=True)
 class Page:
     demo: gr.Blocks
+    person: gr.HTML
     tabs: gr.Tabs
     tab: dict[str, gr.Tab]
     chat: ChatTab
@@ -33,23 +39,26 @@ class Page:
     train: TrainTab
     evaluate: EvaluateTab
     publish: PublishTab
+    tasks: TasksTab
+    statistics: StatisticsTab
+    people: PeopleTab
 
 
 def visible_tabs(services: Services) -> tuple[str, ...]:
-    """Where one person works alone there is nobody to review for."""
-    return tuple(name for name in NAMES if name != "review" or services.settings.team)
+    """Where one person works alone there is nobody to review for, and nobody who signs in."""
+    return tuple(name for name in NAMES if name not in OF_TEAMS or services.settings.team)
 
 
 def connect(services: Services, page: Page) -> None:
     chat, correct, pairs, train, evaluate = page.chat, page.correct, page.pairs, page.train, page.evaluate
-    publish, review = page.publish, page.review
+    publish, review, tasks, statistics, people = page.publish, page.review, page.tasks, page.statistics, page.people
 
     def open_page(request: gr.Request) -> dict:
         """A page load: the conversation comes back, and the tab of the address is filled."""
         who = actor(request)
         asked = dict(request.query_params)
         name = asked.get("tab") if asked.get("tab") in visible_tabs(services) else "chat"
-        shown = chat.show(who) | train.show_form(who)
+        shown = chat.show(who) | train.show_form(who) | {page.person: people_view.person(who)}
         if name == "correct":
             shown |= correct.open_answer(who, asked.get("answer"))
         elif name == "review":
@@ -62,6 +71,12 @@ def connect(services: Services, page: Page) -> None:
             shown |= evaluate.refresh(who)
         elif name == "publish":
             shown |= publish.show(who)
+        elif name == "tasks":
+            shown |= tasks.show(who)
+        elif name == "statistics":
+            shown |= statistics.show(who)
+        elif name == "people":
+            shown |= people.show(who)
         return {**shown, page.tabs: gr.Tabs(selected=name)}
 
     def visit_chat(request: gr.Request) -> dict:
@@ -86,6 +101,15 @@ def connect(services: Services, page: Page) -> None:
     def visit_publish(repo: str, run_id: str | None, request: gr.Request) -> dict:
         return publish.show(actor(request), repo, run_id)
 
+    def visit_tasks(due: str, request: gr.Request) -> dict:
+        return tasks.show(actor(request), due)
+
+    def visit_statistics(request: gr.Request) -> dict:
+        return statistics.show(actor(request))
+
+    def visit_people(request: gr.Request) -> dict:
+        return people.show(actor(request))
+
     def correct_this(event: gr.EventData, request: gr.Request) -> dict:
         return {**correct.open_answer(actor(request), event.ref), page.tabs: gr.Tabs(selected="correct")}
 
@@ -95,6 +119,9 @@ def connect(services: Services, page: Page) -> None:
             page.tabs: gr.Tabs(selected="pairs"),
         }
 
+    def review_pair(event: gr.EventData, request: gr.Request) -> dict:
+        return {**review.show(actor(request), event.ref), page.tabs: gr.Tabs(selected="review")}
+
     def chat_with(event: gr.EventData, request: gr.Request) -> dict:
         """The adapter of a run beside the baseline."""
         who: Actor = actor(request)
@@ -102,8 +129,8 @@ def connect(services: Services, page: Page) -> None:
         services.chat.choose(who, BASELINE, voice, services.chat.open(who).sampling)
         return {**chat.show(who), page.tabs: gr.Tabs(selected="chat")}
 
-    parts = (chat, correct, review, pairs, train, evaluate, publish)
-    every = list(dict.fromkeys([*(output for part in parts for output in part.outputs), page.tabs]))
+    parts = (chat, correct, review, pairs, train, evaluate, publish, tasks, statistics, people)
+    every = list(dict.fromkeys([*(output for part in parts for output in part.outputs), page.person, page.tabs]))
     script(private(page.demo.load, open_page, None, every).then, "() => window.studio?.ready()")
 
     visits = {
@@ -113,6 +140,9 @@ def connect(services: Services, page: Page) -> None:
         "pairs": (visit_pairs, [pairs.chosen, *pairs.filters], pairs.outputs),
         "train": (visit_train, list(train.kept), train.outputs),
         "publish": (visit_publish, list(publish.kept), publish.outputs),
+        "tasks": (visit_tasks, tasks.due, tasks.outputs),
+        "statistics": (visit_statistics, None, statistics.outputs),
+        "people": (visit_people, None, people.outputs),
     }
     if evaluate.outputs:
         visits["evaluate"] = (visit_evaluate, list(evaluate.kept), evaluate.outputs)
@@ -125,4 +155,6 @@ def connect(services: Services, page: Page) -> None:
         opened = private(column.edit, correct_this, None, [*correct.outputs, page.tabs])
         script(opened.then, FOCUS_EDITOR, correct.editor)
     private(correct.message.edit, show_history, None, [*pairs.outputs, page.tabs])
+    private(pairs.heading.edit, review_pair, None, [*review.outputs, page.tabs])
+    script(page.person.select, "() => { location.href = 'logout'; }")
     private(train.heading.edit, chat_with, None, [*chat.outputs, page.tabs])

@@ -1,14 +1,19 @@
-"""Two annotators and a reviewer in three browsers: sign in, submit, return, second correction, merge, accept, undo."""
+"""Two annotators, a reviewer and an owner in four browsers: submit, return, a blind second correction, merge, push."""
 
+import json
 import socket
 from types import SimpleNamespace
 
 import pytest
 
 from rlhfv.corrections.conversation import Answer, ModelIdentity, Prompt, Sampling
+from rlhfv.corrections.edits import Edit
 from rlhfv.corrections.tasks import EVERYBODY, NewTask
+from rlhfv.errors import InvalidData
 from rlhfv.services.people import People
+from rlhfv.services.terms import Terms
 from rlhfv.settings import Settings
+from rlhfv.studio.visitor import HEADER
 from tests.services.fakes import ScriptedModel, scripted_entry
 
 pytestmark = pytest.mark.browser
@@ -17,8 +22,9 @@ TEXT = "A red dog sits beside two cats."
 
 
 @pytest.fixture
-def team(tmp_path, monkeypatch):
-    """A studio of four people, with one answer of the queue that two annotators correct."""
+def team(tmp_path, monkeypatch, connect):
+    """A studio of four people, with one answer of the queue that two annotators correct, and a Hub to push to."""
+    connect()
     import io
 
     from PIL import Image
@@ -92,9 +98,14 @@ def save(page, first_time: bool) -> None:
     page.locator("#correct-message").get_by_text("Saved").wait_for()
 
 
-def test_two_annotators_and_a_reviewer(team, open_page):
+def choose(page, tab: str) -> None:
+    page.get_by_role("tab", name=tab, exact=True).click()
+
+
+def test_two_annotators_and_a_reviewer(team, hub, open_page):
     reviewing, who = team.services.reviewing, team.people.actor
     ann = sign_in(open_page, team, "Ann", "correct")
+    assert ann.locator("#person").get_by_text("Signed in as Ann, annotator").is_visible()
     replace_word(ann, "red", "blue")
     save(ann, first_time=True)
 
@@ -112,12 +123,17 @@ def test_two_annotators_and_a_reviewer(team, open_page):
     bo = sign_in(open_page, team, "Bo", "correct")
     bo.locator("#editor [contenteditable=true]").get_by_text("red").wait_for()
     assert bo.locator("#editor ins").count() == 0, "a second correction is made blind"
+    bo.locator("#nothing-wrong").click()
+    bo.locator("#correct-message").get_by_text("Noted: nothing wrong").wait_for()
+    bo.locator("#correct-message").get_by_role("button", name="Undo").click()
+    bo.locator("#correct-message").get_by_text("yours to judge again").wait_for()
     replace_word(bo, "red", "green")
     save(bo, first_time=True)
 
     open_page.reload(ray, f"{team.address}?tab=review")
     ray.locator("#review-list").get_by_text("two corrections").first.wait_for()
     ray.locator("#review-compared").get_by_text("three").wait_for()
+    ray.locator("#review-rival-heading").get_by_text("agree on 67% of their spans exactly").wait_for()
     ray.set_viewport_size({"width": 390, "height": 844})
     assert ray.evaluate("document.documentElement.scrollWidth") <= 390, "the page scrolls sideways"
     ray.set_viewport_size({"width": 1100, "height": 800})
@@ -133,7 +149,27 @@ def test_two_annotators_and_a_reviewer(team, open_page):
         "A green dog sits beside two cats.": "superseded",
     }
 
-    ray.locator("#review-status").get_by_role("button", name="Undo").click()
+    choose(ray, "Publish")
+    token = hub.user("ray")
+    ray.locator("#hub-token input").fill(token)
+    ray.locator("#hub-token input").press("Enter")
+    ray.locator("#hub-session").get_by_text("Signed in as ray").wait_for()
+    ray.locator("#publish-repo").get_by_role("textbox").fill("ray/pairs")
+    ray.locator("#publish-push").click()
+    ray.locator("#publish-message").get_by_text("Pushed: 1 added").wait_for(timeout=60_000)
+    assert hub.commits("ray/pairs")[0].author == "ray" and not hub.leaks
+
+    olga = sign_in(open_page, team, "Olga", "tasks")
+    olga.locator("#tasks-quality").get_by_text("Over 1 answer that two people judged").wait_for()
+    choose(olga, "Statistics")
+    olga.locator("#statistics").get_by_text("Over everybody's work.").wait_for()
+
+    choose(ray, "Pairs")
+    ray.locator("#pairs-list").get_by_text("three").first.click()
+    ray.locator("#pair-heading").get_by_text("accepted").wait_for()
+    ray.locator("#pair-heading").get_by_role("button", name="Open in Review").click()
+    ray.locator("#review-story").get_by_text("Ray").first.wait_for()
+    ray.locator("#review-story").get_by_role("button", name="Undo the last of it").click()
     ray.locator("#review-status").get_by_text("Undone").wait_for()
     assert {reviewing.state(owner, pair.id) for pair in team.services.corrections.find(owner).pairs} == {"submitted"}
 
@@ -144,3 +180,51 @@ def test_without_signing_in_nothing_is_served(team, open_page):
     assert page.locator("#tabs").count() == 0
     name = team.services.queue.tasks(team.people.actor("Olga"))[0].prompt.images[0]
     assert page.request.get(f"{team.address}images/{name}").status == 404
+
+
+# An event of the page, as somebody sends it who knows Gradio: whose cookie it has is all that the server goes by.
+FORGE = """async ([elem, event, data, eventData, headers]) => {
+  const config = window.gradio_config;
+  const part = config.components.find((each) => each.props.elem_id === elem);
+  const target = ([id, name]) => id === part.id && name === event;
+  const found = config.dependencies.find((each) => each.targets.some(target) && each.backend_fn);
+  const session_hash = Math.random().toString(36).slice(2);
+  const body = { data, fn_index: found.id, session_hash, event_data: eventData, trigger_id: part.id };
+  await fetch("gradio_api/queue/join", {
+    method: "POST", headers: { "content-type": "application/json", ...headers }, body: JSON.stringify(body) });
+  const answer = await (await fetch(`gradio_api/queue/data?session_hash=${session_hash}`, { headers })).text();
+  return JSON.parse(answer.split("\\n\\n").find((line) => line.includes("process_completed")).slice(5));
+}"""
+
+
+def test_forged_roles_ids_and_states_are_refused(team, open_page):
+    services, who = team.services, team.people.actor
+    item = services.queue.next_item(who("Ann"))
+    services.corrections.set_terms(who("Ann"), Terms(consent=True))
+    pair = services.corrections.save(who("Ann"), item.answer_id, TEXT, [Edit(2, 5, "blue", "attribute")]).pair_id
+    olga = who("Olga")
+    forged = {HEADER: json.dumps([olga.visitor, olga.name, sorted(olga.rights)])}
+    bo = sign_in(open_page, team, "Bo", "correct")
+
+    def send(elem_id: str, event: str, data: list, event_data: dict | None = None) -> dict:
+        return bo.evaluate(FORGE, [elem_id, event, data, event_data, forged])
+
+    undo = {"act": "undo", "ref": pair}
+    for sent, said in (
+        (send("queue-save", "click", [1, 1, 1, "Forged."]), "the right"),
+        (send("people-list", "select", [], {"act": "disable", "ref": "Ray"}), "the right"),
+        (send("people-add", "click", ["Eve", "owner", PASSWORD]), "the right"),
+        (send("review-status", "select", [None], undo), "not one of yours"),
+        (send("pairs-status", "edit", [None, "", "", "", "", ""], {"act": "erase", "ref": pair}), "the right"),
+        (send("review-list", "select", [None], {"act": "open", "ref": pair}), "Reviews are for reviewers"),
+    ):
+        assert said in json.dumps(sent), sent
+    # Ids that a page holds for itself are the server's own: a forged one is not even looked at.
+    assert 'success": false' in json.dumps(send("review-accept", "click", [pair, 1, 0]))
+    ray = who("Ray")
+    assert services.reviewing.state(ray, pair) == "submitted"
+    with pytest.raises(InvalidData):
+        services.reviewing.withdraw(ray, pair)
+    assert [user.name for user in team.people.users() if user.enabled] == ["Ann", "Bo", "Ray", "Olga"]
+    assert services.queue.settings(olga).second_share == 1.0
+    assert services.corrections.pair(ray, pair).chosen == "A blue dog sits beside two cats."

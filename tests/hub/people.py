@@ -29,6 +29,10 @@ class Token:
         return right in given or (right == "repo.content.read" and "repo.write" in given)
 
 
+ISSUED: set[str] = set()
+"""Every token that a Hub of this process gave to somebody."""
+
+
 class People:
     def __init__(self):
         self.names: list[str] = []
@@ -39,6 +43,7 @@ class People:
         if name not in self.names:
             self.names.append(name)
         value = value or f"hf_{secrets.token_hex(17)}"
+        ISSUED.add(value)
         if isinstance(scopes, str):
             if scopes not in ("read", "write"):
                 raise ValueError(f"Scopes are 'read', 'write' or a dict of rights, not {scopes!r}.")

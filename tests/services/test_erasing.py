@@ -1,3 +1,4 @@
+import io
 import json
 import threading
 from dataclasses import replace
@@ -172,3 +173,57 @@ def test_refusals(services, picture, ada):
     with pytest.raises(NotFound):
         services.erasing.erase(ME, ["no-such-pair"])
     assert json.loads(json.dumps(services.store.pair(pair).to_row()))
+
+
+def rows_at_head(hub, repo: str) -> str:
+    """All that the data set's current files say, with what Parquet has compressed."""
+    import pyarrow.parquet as parquet
+
+    told = []
+    for path in hub.paths(repo):
+        data = hub.file(repo, path)
+        told.append(str(parquet.read_table(io.BytesIO(data)).to_pylist()) if path.endswith(".parquet") else str(data))
+    return "\n".join(told)
+
+
+@pytest.mark.parametrize("forget", [False, True], ids=["head", "history"])
+def test_nothing_stays_in_the_head_of_a_data_set(services, hub, connect, picture, other_picture, forget):
+    """The other rows stay, the next push brings nothing back, and earlier commits go only when asked."""
+    connect()
+    answer, name = ask(services, picture, SECRET)
+    pair = correct(services, answer, "whispers")
+    kept_answer, kept_name = ask(services, other_picture, "What is it?")
+    kept = correct(services, kept_answer, "shouts")
+    services.publishing.sign_in(ME, hub.user("ann"))
+    services.publishing.push(ME, "ann/pairs")
+    image = services.corrections.shelf.path(name).read_bytes()
+    kept_image = services.corrections.shelf.path(kept_name).read_bytes()
+    assert "Zebulon" in rows_at_head(hub, "ann/pairs") and hub.find(image)
+
+    erased = services.erasing.erase(ME, [pair], forget_history=forget)
+
+    assert erased.repos == ("ann/pairs",) and erased.waiting == ()
+    head = rows_at_head(hub, "ann/pairs")
+    assert "Zebulon" not in head and pair not in head and name not in head and not hub.find(image)
+    assert kept in head and hub.find(kept_image)
+    assert bool(hub.find(image, history=True)) != forget
+    assert any("earlier commits" in sentence for sentence in erased.unreached) != forget
+    again = services.publishing.push(ME, "ann/pairs")
+    assert (again.added, again.changed, again.removed) == (0, 0, 0)
+    assert "Zebulon" not in rows_at_head(hub, "ann/pairs") and not hub.leaks
+
+
+def test_signed_out_the_rows_wait_and_the_next_push_takes_them_out(services, hub, connect, picture):
+    connect()
+    answer, name = ask(services, picture, SECRET)
+    pair = correct(services, answer, "whispers")
+    services.publishing.sign_in(ME, token := hub.user("ann"))
+    services.publishing.push(ME, "ann/pairs")
+    services.publishing.sign_out(ME)
+    image = services.corrections.shelf.path(name).read_bytes()
+    erased = services.erasing.erase(ME, [pair])
+    [(repo, reason)] = erased.waiting
+    assert repo == "ann/pairs" and "sign in" in reason and hub.find(image)
+    services.publishing.sign_in(ME, token)
+    services.publishing.push(ME, "ann/pairs")
+    assert "Zebulon" not in rows_at_head(hub, "ann/pairs") and not hub.find(image)

@@ -117,9 +117,16 @@ def test_an_owner_is_needed(people):
         people.require_owner()
     people.add("Ann", "owner", SECRET)
     people.require_owner()
+
+
+def test_the_last_owner_stays(people):
+    for name, role in (("Bo", "annotator"), ("Ann", "owner"), ("Olga", "owner")):
+        people.add(name, role, SECRET)
     people.disable("Ann")
-    with pytest.raises(InvalidData, match="No owner"):
-        people.require_owner()
+    people.disable("Bo")
+    with pytest.raises(InvalidData, match="last owner"):
+        people.disable("Olga")
+    assert people.check("Olga", SECRET) and not people.check("Ann", SECRET)
 
 
 def test_users_added_at_once_are_all_kept(people):
@@ -136,9 +143,9 @@ def test_users_added_at_once_are_all_kept(people):
 def test_the_command_line(people, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin.readline", lambda: SECRET + "\n", raising=False)
     auth = ["--auth", str(people.path)]
-    assert main(["users", "add", "Ann", "--role", "owner", "--password-stdin", *auth]) == 0
+    assert main(["users", "add", "Ann", "--role", "reviewer", "--password-stdin", *auth]) == 0
     assert main(["users", "disable", "Ann", *auth]) == 0
     assert main(["users", "disable", "Bob", *auth]) == 2
     capsys.readouterr()
     assert main(["users", "list", "--json", *auth]) == 0
-    assert json.loads(capsys.readouterr().out) == [{"name": "Ann", "role": "owner", "enabled": False}]
+    assert json.loads(capsys.readouterr().out) == [{"name": "Ann", "role": "reviewer", "enabled": False}]

@@ -49,10 +49,10 @@ def _plain(value):
 
 
 def texts(nodes) -> str:
-    """All text of a view's value, joined by blanks."""
+    """All text of a view's value, its parts joined by one blank."""
     if isinstance(nodes, str):
-        return nodes
+        return " ".join(nodes.split())
     inside = (
         nodes[2:] if nodes and isinstance(nodes[0], str) and len(nodes) > 1 and isinstance(nodes[1], dict) else nodes
     )
-    return " ".join(texts(node) for node in inside)
+    return " ".join(filter(None, map(texts, inside)))

@@ -2,9 +2,11 @@
 
 import json
 import zipfile
+from dataclasses import replace
 
 import pytest
 
+from rlhfv.errors import NotFound
 from rlhfv.publishing.formats import FORMATS
 from rlhfv.studio.pairs import DATASETS, EXPORTS
 from rlhfv.studio.span_editor import SpanEditor
@@ -156,3 +158,26 @@ def test_hostile_text_is_shown_as_it_is(page, ada, answer):
     page.fire("terms-agree", "click", ada, document_, [], 0, hostile[:60], "cc-by-4.0", False, True)
     shown = page.fire("pairs-search", "change", ada, ("before",), *NO_FILTERS)
     assert hostile in texts(shown["pairs-list"]) and hostile[:60] in texts(shown["pair-record"])
+
+
+def test_a_pair_is_erased_after_it_was_asked(page, services, ada, answer):
+    agree(page, ada, answer)
+    [pair] = services.corrections.mine(ada)
+    asked = page.fire("pair-heading", "select", ada, 0, *NO_FILTERS, data={"act": "ask-erase", "ref": pair.id})
+    assert "1 pair" in texts(asked["pairs-status"]) and "Nothing brings them back" in texts(asked["pairs-status"])
+    assert services.corrections.mine(ada) == [pair], "asking takes nothing away"
+    gone = page.fire("pairs-status", "edit", ada, 0, *NO_FILTERS, data={"act": "erase", "ref": pair.id})
+    assert "Erased here" in texts(gone[-1]["pairs-status"]) and "exports, backups" in texts(gone[-1]["pairs-status"])
+    assert services.corrections.mine(ada) == [] and "No pairs yet." in texts(gone[-1]["pairs-list"])
+    with pytest.raises(NotFound):
+        services.corrections.history(ada, pair.id)
+
+
+def test_who_does_not_manage_erases_nothing(page, services, ada, answer):
+    agree(page, ada, answer)
+    [pair] = services.corrections.mine(ada)
+    stranger = replace(ada, rights=ada.rights - {"manage"})
+    shown = page.fire("pairs-list", "select", stranger, 0, *NO_FILTERS, data={"act": "open", "ref": pair.id})
+    assert "Erase" not in texts(shown["pair-heading"])
+    gone = page.fire("pairs-status", "edit", stranger, 0, *NO_FILTERS, data={"act": "erase", "ref": pair.id})
+    assert "the right 'manage'" in texts(gone[-1]["pairs-status"]) and services.corrections.mine(ada) == [pair]

@@ -7,61 +7,15 @@ from rlhfv.corrections.conversation import Answer, ModelIdentity, Prompt, Sampli
 from rlhfv.corrections.edits import Edit
 from rlhfv.corrections.tasks import EVERYBODY, NewTask
 from rlhfv.errors import Forbidden
-from rlhfv.services import build_services
-from rlhfv.services.people import SCRYPT, People
 from rlhfv.services.terms import Terms
-from rlhfv.settings import Settings
-from tests.services.fakes import ScriptedModel, scripted_entry
-from tests.studio.conftest import Page, texts
+from tests.studio.conftest import texts
 
 TEXT = "A red dog sits beside two cats."
 
 
 @pytest.fixture
-def people(tmp_path, monkeypatch):
-    monkeypatch.setitem(SCRYPT, "n", 2)
-    people = People(tmp_path / "users.json")
-    for name, role in (("Ann", "annotator"), ("Bo", "annotator"), ("Ray", "reviewer"), ("Olga", "owner")):
-        people.add(name, role, "four words are long")
-    return people
-
-
-@pytest.fixture
-def services(tmp_path, monkeypatch, people):
-    monkeypatch.setattr("rlhfv.services.model_host.find_entry", lambda *_: scripted_entry())
-    services = build_services(
-        Settings(data_dir=tmp_path, model="scripted", team=True, single_user=False, auth=people.path)
-    )
-    services.host._model = ScriptedModel()
-    return services
-
-
-@pytest.fixture
-def page(services):
-    from rlhfv.studio.app import build_app
-
-    return Page(build_app(services))
-
-
-@pytest.fixture
-def ann(people):
-    return people.actor("Ann")
-
-
-@pytest.fixture
-def bo(people):
-    return people.actor("Bo")
-
-
-@pytest.fixture
-def ray(people):
-    return people.actor("Ray")
-
-
-@pytest.fixture
-def work(services, people, picture):
+def work(services, olga, picture):
     """One answer of the queue that goes to two annotators."""
-    olga = people.actor("Olga")
     services.queue.change_settings(olga, second_share=1.0, gold_share=0.0)
     name = services.corrections.shelf.intake(picture).name
     prompt = Prompt("What is there?", (name,))
