@@ -60,8 +60,8 @@ def _started(arguments: argparse.Namespace, service: "OwnRuns", actor: "Actor", 
         from rlhfv.evaluation.report import render_table
 
         show(render_table(results))
-    elif code == 0 and run.has_adapter:
-        show(str(folder.adapter))
+    elif code == 0 and (run.has_adapter or run.has_model):
+        show(str(folder.adapter if run.has_adapter else folder.model))
     return code
 
 

@@ -25,7 +25,8 @@ def add(arguments: argparse.Namespace) -> int:
         for problem in came.problems:
             tell(str(problem))
         for duplicate in came.duplicates:
-            tell(f"Row {duplicate.row} is here already, as task {duplicate.task_id}.")
+            known = f"task {duplicate.task_id}" if duplicate.task_id else f"pair {duplicate.pair_id}"
+            tell(f"Row {duplicate.row} is here already, as {known}.")
         here, left_out = len(came.duplicates), count(len(came.problems), "row")
         tell(f"{count(len(came.added), 'task')} added, {here} already here, {left_out} left out")
     return 0 if came.added or came.duplicates or not came.problems else 2

@@ -1,5 +1,7 @@
 """Who said what about which images, under which settings: plain data shared by all rooms."""
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass, field
 
 
@@ -84,3 +86,9 @@ class Answer:
     row: int = 0
     finished: bool = True
     extra: dict = field(default_factory=dict)
+
+
+def fingerprint(prompt: Prompt, text: str | None = None) -> str:
+    """The sha256 of images, history and question, and of the answer where there is one."""
+    turns = [[turn.question, turn.answer, list(turn.images)] for turn in prompt.history]
+    return hashlib.sha256(json.dumps([list(prompt.images), turns, prompt.question, text]).encode()).hexdigest()

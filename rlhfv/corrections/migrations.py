@@ -5,7 +5,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from rlhfv.corrections.pairs import PreferencePair
+from rlhfv.corrections.pairs import PreferencePair, work_of
 from rlhfv.corrections.search import index_text
 from rlhfv.corrections.statistics import pair_figures
 from rlhfv.errors import InvalidData
@@ -152,7 +152,21 @@ def m004_publishing(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS = (m001_answers_judgements_pairs, m002_search, m003_shared_work, m004_publishing)
+def m005_work_of_pairs(connection: sqlite3.Connection) -> None:
+    """Which answer to which prompt a correction is about, so that nobody is given the same work again."""
+    connection.execute("ALTER TABLE pairs ADD COLUMN work TEXT")
+    connection.execute("CREATE INDEX works ON pairs (work) WHERE work IS NOT NULL")
+    live = connection.execute(
+        "SELECT pairs.seq, document FROM pairs JOIN revisions ON pair = id AND number = revision WHERE NOT deleted"
+    )
+    while rows := live.fetchmany(500):
+        connection.executemany(
+            "UPDATE pairs SET work = ? WHERE seq = ?",
+            [(work_of(PreferencePair.from_own_row(json.loads(document))), seq) for seq, document in rows],
+        )
+
+
+MIGRATIONS = (m001_answers_judgements_pairs, m002_search, m003_shared_work, m004_publishing, m005_work_of_pairs)
 
 
 def connect(path: Path) -> sqlite3.Connection:

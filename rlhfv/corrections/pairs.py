@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from rlhfv.corrections.conversation import ModelIdentity, Prompt, Sampling
+from rlhfv.corrections.conversation import ModelIdentity, Prompt, Sampling, fingerprint
 from rlhfv.corrections.edits import (
     MAX_ANSWER_CHARS,
     CorrectedAnswer,
@@ -369,6 +369,11 @@ _PAIR_TYPES = {
 def pair_id(answers: tuple[str, ...], annotator: str) -> str:
     """The id of the pair that one annotator makes of these answers: the same however often it is saved."""
     return hashlib.sha256(json.dumps([sorted(answers), annotator]).encode()).hexdigest()[:32]
+
+
+def work_of(pair: PreferencePair) -> str | None:
+    """The fingerprint of the answer that was corrected; None for a pair that was only preferred."""
+    return fingerprint(pair.prompt, pair.rejected) if pair.outcome == "corrected" else None
 
 
 def dump_row(row: dict) -> str:

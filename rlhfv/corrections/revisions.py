@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from rlhfv.corrections.database import dump, storable
-from rlhfv.corrections.pairs import PreferencePair
+from rlhfv.corrections.pairs import PreferencePair, work_of
 from rlhfv.corrections.search import index_text
 from rlhfv.corrections.statistics import pair_figures
 from rlhfv.errors import NotFound
@@ -58,9 +58,9 @@ def add_revision(
     if pair is not None:
         origin = pair.provenance
         connection.execute(
-            "UPDATE pairs SET annotator = ?, model = ?, licence = ?, consent = ?, state = coalesce(?, state)"
-            " WHERE seq = ?",
-            (origin.annotator, str(origin.model), origin.licence, origin.consent, state, seq),
+            "UPDATE pairs SET annotator = ?, model = ?, licence = ?, consent = ?, work = ?,"
+            " state = coalesce(?, state) WHERE seq = ?",
+            (origin.annotator, str(origin.model), origin.licence, origin.consent, work_of(pair), state, seq),
         )
         connection.execute("INSERT INTO pair_terms VALUES (?, ?)", (seq, index_text(pair, visitor)))
         connection.execute("INSERT INTO pair_figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (seq, *pair_figures(pair)))

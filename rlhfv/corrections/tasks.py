@@ -1,7 +1,8 @@
 """Work that waits for people: prompts that need an answer first, and answers that need a judgement.
 
 A task is one prompt. Its answer is written in advance or comes with it; then it belongs to everybody who annotates.
-The same work never comes in twice: neither the same prompt, nor the same answer to it, whichever model gave it.
+The same work never comes in twice: neither the same prompt, nor the same answer to it, whichever model gave it, nor an
+answer that somebody corrected before.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from rlhfv.corrections.answers import keep_answer
-from rlhfv.corrections.conversation import Answer, Prompt
+from rlhfv.corrections.conversation import Answer, Prompt, fingerprint
 from rlhfv.corrections.database import Database, dump, storable
 from rlhfv.corrections.edits import CorrectedAnswer, Edit, edits_from_rows, edits_to_rows, require_text
 from rlhfv.corrections.images import IMAGE_NAME
@@ -58,10 +59,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Work that was not taken in: its row, or else its place among the new tasks from 1, and the task that it is."""
+    """Work that was not taken in: its row, or else its place among the new tasks from 1, and the task that it is, or
+    the pair that was made of it elsewhere.
+    """
 
     row: int
-    task_id: str
+    task_id: str = ""
+    pair_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,12 @@ class TaskStore(Database):
             for row, task in chunk:
                 mark = fingerprint(task.prompt, task.answer.text if task.answer else None)
                 known = connection.execute(
-                    "SELECT id FROM tasks WHERE fingerprint = ?1 UNION ALL SELECT id FROM tasks WHERE work = ?1",
+                    "SELECT id, '' FROM tasks WHERE fingerprint = ?1 OR work = ?1"
+                    " UNION ALL SELECT '', id FROM pairs WHERE work = ?1 AND NOT deleted",
                     (mark,),
                 ).fetchone()
                 if known:
-                    duplicates.append(Duplicate(row, known[0]))
+                    duplicates.append(Duplicate(row, *known))
                     continue
                 ids.append(uuid.uuid4().hex)
                 gold = None if task.gold is None else dump(edits_to_rows(task.answer.text, task.gold))
@@ -136,7 +141,7 @@ class TaskStore(Database):
 
         Says of each task what came of it: "attached"; "answered", when it has an answer already, so that of several
         processes the first wins; "duplicate", when that answer to that prompt waits in another task, whose answer it
-        then shares and where the work is done.
+        then shares and where the work is done, or when it was corrected already, in the chat or in an import.
 
         Raises:
             NotFound: there is no such task.
@@ -198,12 +203,6 @@ class TaskStore(Database):
         return [_task_from_row(row) for row in rows]
 
 
-def fingerprint(prompt: Prompt, text: str | None = None) -> str:
-    """The sha256 of images, history and question, and of the answer where there is one."""
-    turns = [[turn.question, turn.answer, list(turn.images)] for turn in prompt.history]
-    return hashlib.sha256(json.dumps([list(prompt.images), turns, prompt.question, text]).encode()).hexdigest()
-
-
 def share_of(purpose: str, *names: str | int) -> float:
     """A number from 0 to 1 that looks drawn by lot and is always the same for the same names."""
     digest = hashlib.sha256(json.dumps([purpose, *names]).encode()).digest()
@@ -255,8 +254,11 @@ def _attach(connection: sqlite3.Connection, id: str, answer: Answer) -> str:
         connection.execute("UPDATE tasks SET answer = ?, due = NULL WHERE id = ?", (twin[0], task.id))
         return "duplicate"
     keep_answer(connection, answer)
-    connection.execute("UPDATE tasks SET answer = ?, work = ?, due = 'first' WHERE id = ?", (answer.id, work, task.id))
-    return "attached"
+    query = "SELECT 1 FROM pairs WHERE work = ? AND NOT deleted"
+    corrected = connection.execute(query, (work,)).fetchone() is not None
+    due = None if corrected else "first"
+    connection.execute("UPDATE tasks SET answer = ?, work = ?, due = ? WHERE id = ?", (answer.id, work, due, task.id))
+    return "duplicate" if corrected else "attached"
 
 
 def _require_same_prompt(prompt: Prompt, answer: Answer) -> None:

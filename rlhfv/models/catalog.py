@@ -129,11 +129,17 @@ def find_entry(name: str, revision: str | None = None) -> Entry:
     """The entry for 'demo', a local folder or a Hub id. Touches no network.
 
     Raises:
-        ModelUnavailable: the name is none of them.
+        ModelUnavailable: the name is none of them, or has no revisions.
     """
+    folder = Path(name).expanduser()
+    if revision and (name in SHIPPED or (name and folder.is_dir())):
+        raise ModelUnavailable(
+            f"A revision was named for {name!r}: {revision!r:.80}.",
+            "Only models of the Hub have revisions; a folder is what lies in it.",
+            "Leave the revision out.",
+        )
     if name in SHIPPED:
         return SHIPPED[name]()
-    folder = Path(name).expanduser()
     if name and folder.is_dir():
         own = own_name(folder)
         return Entry(id=own, title=own, source=str(folder), licence=read_licence(folder))

@@ -182,6 +182,7 @@ class Correcting(Transfer):
         self._keep(actor, answer, self._judgement(actor, answer, "faithful", (), 0.0, hints=hints))
 
     def terms(self, actor: Actor) -> Terms | None:
+        actor.require("correct")
         return read_terms(self.store, actor)
 
     def set_terms(self, actor: Actor, terms: Terms) -> Terms:

@@ -80,6 +80,7 @@ class Publishing:
 
         Raises SignInNeeded when there is no token in `secret`.
         """
+        actor.require("chat")
         self._sessions[actor.visitor] = _Session(Token(secret), name, time.monotonic() + seconds)
 
     def sign_in_by_hand(self, actor: Actor, secret: str | None) -> None:
@@ -87,6 +88,7 @@ class Publishing:
 
         Raises HubRefused for a token that the Hub does not know, HubBusy when it cannot be asked.
         """
+        actor.require("chat")
         self.sign_in(actor, secret, self._open(Token(secret)).person())
 
     def may_sign_in_as_owner(self, actor: Actor) -> bool:
@@ -105,22 +107,25 @@ class Publishing:
         self.sign_in(actor, read_machine_token().secret, "the owner of this machine")
 
     def sign_out(self, actor: Actor) -> None:
+        actor.require("chat")
         self._sessions.pop(actor.visitor, None)
 
     def signed_in_as(self, actor: Actor) -> str | None:
         """Who the actor is on the Hub, "somebody" when they gave a token without a name; None when signed out."""
+        actor.require("chat")
         session = self._session(actor)
         return (session.name or "somebody") if session else None
 
     def own_token(self, actor: Actor) -> str | None:
         """The token that the actor gave, for what they read from the Hub; None when signed out."""
+        actor.require("chat")
         session = self._session(actor)
         return session.token.secret if session else None
 
     def _session(self, actor: Actor) -> _Session | None:
         session = self._sessions.get(actor.visitor)
         if session is not None and session.until < time.monotonic():
-            self.sign_out(actor)
+            self._sessions.pop(actor.visitor, None)
             return None
         return session
 

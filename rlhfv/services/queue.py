@@ -136,6 +136,7 @@ class Queue:
 
     def is_blind(self, actor: Actor, answer_id: str) -> bool:
         """Whether the actor must see neither hints about an answer nor what somebody else made of it."""
+        actor.require("correct")
         return self.store.is_blind(answer_id, worker_id(self.studio, actor))
 
     # ---- how it works

@@ -127,6 +127,7 @@ class Training(OwnRuns):
     def command(self, actor: Actor, config: TrainingConfig, title: str = "", copy_of: str = "") -> str:
         """The command that does what the start button does, on the pairs of this studio or those of the run `copy_of`.
         Where several people share a studio it names an export instead of the studio's own folder."""
+        actor.require("train")
         recipe, settings = RECIPES[config.recipe].to_dict(), self.settings
         words = ["--model", settings.model]
         words += ["--revision", settings.revision] if settings.revision else []
@@ -195,6 +196,12 @@ class Training(OwnRuns):
         for voice in self.host.voices(actor):
             if voice.source == str(folder.adapter):
                 return voice.id
+        if self.run(actor, run_id).has_model:
+            raise RunFailed(
+                f"The run {run_id} made a whole model.",
+                "It is a base of its own, and a studio has one base in memory.",
+                "Export it and start a studio with --model and that folder.",
+            )
         raise RunFailed(
             f"The run {run_id} has no adapter.", "It has not ended well.", "Wait for it, resume it, or read its log."
         )

@@ -48,10 +48,6 @@ class Transfer:
     store: Store
     shelf: ImageShelf
 
-    def export_jsonl(self, actor: Actor, folder: Path) -> int:
-        """Writes pairs.jsonl and images/ into `folder`, the accepted pairs; returns how many."""
-        return self.export_to(actor, folder, "jsonl")
-
     def export_datasets(self, actor: Actor, folder: Path) -> int:
         """Writes a folder that `datasets.load_from_disk` reads, the accepted pairs; returns how many."""
         from rlhfv.corrections.exchange import export_datasets
@@ -83,19 +79,6 @@ class Transfer:
         from rlhfv.publishing import formats
 
         return formats.losses(format, self._accepted(actor))
-
-    def import_jsonl(self, actor: Actor, path: Path):
-        """Reads an export back: good rows are kept, the report names the bad ones with row number, cause and mend."""
-        from rlhfv.corrections.exchange import import_pairs
-
-        actor.require("correct")
-        report = import_pairs(path, self.shelf)
-        for pair in report.pairs:
-            if self.store.has_pair(pair.id):
-                # An import may revise the actor's own pairs, not those of others.
-                self._require_change(actor, pair.id)
-        self.store.add_pairs(report.pairs, actor.visitor, self._state_of_imports(actor))
-        return report
 
     def import_from(
         self,

@@ -18,7 +18,7 @@ from rlhfv.settings import Settings
 from rlhfv.studio import chat, correct, evaluate, pairs, people, publish, review, statistics, tasks, train
 from rlhfv.studio.view import h, view
 from rlhfv.studio.visitor import VisitorCookie, actor, read_key
-from rlhfv.studio.wiring import NAMES, Page, connect, visible_tabs
+from rlhfv.studio.wiring import NAMES, Page, connect, tabs_for
 
 TITLE = "RLHF-V correction studio"
 WAITING = 400
@@ -43,7 +43,8 @@ def build_app(services: Services) -> gr.Blocks:
             built, tab = {}, {}
             modules = (chat, correct, review, pairs, train, evaluate, publish, tasks, statistics, people)
             for name, module in zip(NAMES, modules, strict=True):
-                visible = name in visible_tabs(services)
+                # What a person who signs in may see more is known when the page is loaded.
+                visible = name in tabs_for(services, stranger_rights(services.settings) | {"chat"})
                 with gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}", visible=visible) as tab[name]:
                     built[name] = module.build(services)
         connect(services, Page(blocks, person, tabs, tab, **built))

@@ -19,9 +19,13 @@ from rlhfv.studio.view import Node, button, empty, h, view
 from rlhfv.studio.viewer import show, viewer
 from rlhfv.studio.visitor import actor
 
+# Whoever has begun to correct keeps the focus where it is.
 FOCUS_EDITOR = """(answer) => {
   window.studio?.beginAnswer(answer?.answer_id);
-  setTimeout(() => document.querySelector('#editor [contenteditable]')?.focus(), 60);
+  setTimeout(() => {
+    const editor = document.getElementById('editor');
+    if (!editor?.contains(document.activeElement)) editor?.querySelector('[contenteditable]')?.focus();
+  }, 60);
 }"""
 # The editor says that it is saving; what came of it stands below it, or in the dialog.
 AFTER_SAVE = """() => {

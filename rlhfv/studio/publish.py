@@ -115,7 +115,8 @@ def build(services: Services) -> PublishTab:
             session: shown.session(status.signed_in_as, status.waiting.total),
             signing: gr.Column(visible=not signed_in),
             machine: gr.Button(visible=publishing.may_sign_in_as_owner(who)),
-            repo: status.repo,
+            # What is typed while this is on its way stays.
+            repo: gr.skip() if status.repo == (chosen or "").strip() else status.repo,
             pull: gr.Button(visible=manages),
             pulling: [] if manages else [h("p.hint", "To pull data into this studio is up to its owner.")],
             named: gr.Checkbox(value=bool(name) and name == published, visible=bool(name)),

@@ -84,8 +84,8 @@ def rival_heading(found: Comparison) -> list[Node]:
         h("h4", f"The second correction of this answer, by {name}", dir="auto"),
         h(
             "p.hint",
-            f"The two agree on {agreement.exact_f1:.0%} of their spans exactly, on {agreement.overlapping_f1:.0%} "
-            "where they overlap.",
+            f"The two agree on {100 * agreement.exact_f1:.0f} % of their spans exactly, on "
+            f"{100 * agreement.overlapping_f1:.0f} % where they overlap; κ on flagged words {agreement.kappa:.2f}.",
         ),
     ]
 

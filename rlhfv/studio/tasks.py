@@ -127,6 +127,7 @@ def build(services: Services) -> TasksTab:
                 kept = view(elem_id="queue-kept")
         with gr.Column(scale=9, min_width=300):
             standing = view(elem_id="tasks-status", label="How far the work is")
+            quality = view(elem_id="tasks-quality", visible=team)
             due = gr.Dropdown(
                 shown.due_choices(),
                 value=shown.ANY,
@@ -137,7 +138,6 @@ def build(services: Services) -> TasksTab:
             )
             listing = view(elem_id="tasks-list", label="Tasks")
             pager = view(elem_id="tasks-pager")
-            quality = view(elem_id="tasks-quality", visible=team)
     timer = gr.Timer(1.0, active=False)
 
     fields = (second, gold, minutes, guideline)

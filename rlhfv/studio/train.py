@@ -119,7 +119,10 @@ def build(services: Services) -> TrainTab:
     chosen, seen, confirming, parent, ended = (gr.State(start) for start in ("", None, "", "", ""))
     timer = gr.Timer(1.5, active=False)
 
-    run_outputs = (listing, detail, heading, warnings, compare, legend, *plots, after, log, chosen, seen, timer, ended)
+    run_outputs = (
+        *(listing, detail, heading, warnings, compare, legend, *plots),
+        *(after, reask, export, log, chosen, seen, timer, ended),
+    )
     outputs = (*run_outputs, pairs, command, source, message)
     described = (parent, title, *form.inputs)
 
@@ -171,7 +174,9 @@ def build(services: Services) -> TrainTab:
             heading: runs_view.heading(run, train_view.acts(run, sure == run.id), "Step"),
             warnings: runs_view.notes(shown[run.id].notes),
             compare: gr.skip() if same_choice else gr.Dropdown(others, value=compared or None, visible=bool(others)),
-            after: gr.Row(visible=run.state == "done" and run.has_adapter),
+            after: gr.Row(visible=run.state == "done" and (run.has_adapter or run.has_model)),
+            reask: gr.Button(visible=run.has_adapter),
+            export: gr.Button("Export the model" if run.has_model else "Export the adapter"),
             log: runs_view.log(training.log(who, run.id)),
             chosen: run.id,
             seen: None if renamed else signature,

@@ -23,6 +23,15 @@ from rlhfv.studio.visitor import actor
 
 NAMES = ("chat", "correct", "review", "pairs", "train", "evaluate", "publish", "tasks", "statistics", "people")
 OF_TEAMS = ("review", "people")
+NEEDS = {
+    "review": "review",
+    "train": "train",
+    "evaluate": "train",
+    "publish": "publish",
+    "tasks": "manage",
+    "people": "manage",
+}
+"""The right without which there is nothing to do in a tab."""
 NO_FILTERS = ("", "", "", "", "")
 
 
@@ -44,9 +53,12 @@ class Page:
     people: PeopleTab
 
 
-def visible_tabs(services: Services) -> tuple[str, ...]:
-    """Where one person works alone there is nobody to review for, and nobody who signs in."""
-    return tuple(name for name in NAMES if name not in OF_TEAMS or services.settings.team)
+def tabs_for(services: Services, rights: frozenset[str]) -> tuple[str, ...]:
+    """What somebody with these rights is shown. Where one person works alone there is nobody to review for, and nobody
+    who signs in.
+    """
+    team = services.settings.team
+    return tuple(name for name in NAMES if (name not in OF_TEAMS or team) and NEEDS.get(name, "chat") in rights)
 
 
 def connect(services: Services, page: Page) -> None:
@@ -57,8 +69,12 @@ def connect(services: Services, page: Page) -> None:
         """A page load: the conversation comes back, and the tab of the address is filled."""
         who = actor(request)
         asked = dict(request.query_params)
-        name = asked.get("tab") if asked.get("tab") in visible_tabs(services) else "chat"
-        shown = chat.show(who) | train.show_form(who) | {page.person: people_view.person(who)}
+        offered = tabs_for(services, who.rights)
+        name = asked.get("tab") if asked.get("tab") in offered else "chat"
+        shown = chat.show(who) | {page.person: people_view.person(who)}
+        shown |= {page.tab[each]: gr.Tab(visible=each in offered) for each in NAMES}
+        if "train" in offered:
+            shown |= train.show_form(who)
         if name == "correct":
             shown |= correct.open_answer(who, asked.get("answer"))
         elif name == "review":
@@ -130,7 +146,11 @@ def connect(services: Services, page: Page) -> None:
         return {**chat.show(who), page.tabs: gr.Tabs(selected="chat")}
 
     parts = (chat, correct, review, pairs, train, evaluate, publish, tasks, statistics, people)
-    every = list(dict.fromkeys([*(output for part in parts for output in part.outputs), page.person, page.tabs]))
+    every = list(
+        dict.fromkeys(
+            [*(output for part in parts for output in part.outputs), *page.tab.values(), page.person, page.tabs]
+        )
+    )
     script(private(page.demo.load, open_page, None, every).then, "() => window.studio?.ready()")
 
     visits = {

@@ -98,6 +98,10 @@ def save(page, first_time: bool) -> None:
     page.locator("#correct-message").get_by_text("Saved").wait_for()
 
 
+def tabs_of(page) -> list[str]:
+    return [tab.inner_text().strip() for tab in page.get_by_role("tab").all() if tab.is_visible()]
+
+
 def choose(page, tab: str) -> None:
     page.get_by_role("tab", name=tab, exact=True).click()
 
@@ -106,10 +110,12 @@ def test_two_annotators_and_a_reviewer(team, hub, open_page):
     reviewing, who = team.services.reviewing, team.people.actor
     ann = sign_in(open_page, team, "Ann", "correct")
     assert ann.locator("#person").get_by_text("Signed in as Ann, annotator").is_visible()
+    assert tabs_of(ann) == ["Chat", "Correct", "Pairs", "Statistics"]
     replace_word(ann, "red", "blue")
     save(ann, first_time=True)
 
     ray = sign_in(open_page, team, "Ray", "review")
+    assert tabs_of(ray) == ["Chat", "Correct", "Review", "Pairs", "Publish", "Statistics"]
     ray.locator("#review-list").get_by_text("Ann").wait_for()
     ray.locator("#review-comment").get_by_role("textbox").fill("It is green.")
     ray.locator("#review-return").click()
@@ -133,7 +139,7 @@ def test_two_annotators_and_a_reviewer(team, hub, open_page):
     open_page.reload(ray, f"{team.address}?tab=review")
     ray.locator("#review-list").get_by_text("two corrections").first.wait_for()
     ray.locator("#review-compared").get_by_text("three").wait_for()
-    ray.locator("#review-rival-heading").get_by_text("agree on 67% of their spans exactly").wait_for()
+    ray.locator("#review-rival-heading").get_by_text("agree on 67 % of their spans exactly").wait_for()
     ray.set_viewport_size({"width": 390, "height": 844})
     assert ray.evaluate("document.documentElement.scrollWidth") <= 390, "the page scrolls sideways"
     ray.set_viewport_size({"width": 1100, "height": 800})
@@ -172,6 +178,16 @@ def test_two_annotators_and_a_reviewer(team, hub, open_page):
     ray.locator("#review-story").get_by_role("button", name="Undo the last of it").click()
     ray.locator("#review-status").get_by_text("Undone").wait_for()
     assert {reviewing.state(owner, pair.id) for pair in team.services.corrections.find(owner).pairs} == {"submitted"}
+
+
+def test_signing_out_ends_it(team, open_page):
+    page = sign_in(open_page, team, "Olga", "people")
+    page.locator("#people-list").get_by_text("Ray").wait_for()
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the page scrolls sideways"
+    page.locator("#person").get_by_role("button", name="Sign out").click()
+    page.get_by_label("password").wait_for()
+    assert page.locator("#tabs").count() == 0
 
 
 def test_without_signing_in_nothing_is_served(team, open_page):

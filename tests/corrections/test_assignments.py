@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from rlhfv.corrections.conversation import Prompt
+from rlhfv.corrections.conversation import Prompt, fingerprint
 from rlhfv.corrections.edits import Edit
 from rlhfv.corrections.pairs import pair_id
 from rlhfv.corrections.reviews import Person
 from rlhfv.corrections.store import Store
-from rlhfv.corrections.tasks import NewTask, fingerprint, share_of
+from rlhfv.corrections.tasks import NewTask, share_of
 from rlhfv.errors import NotFound
 
 ROOT = Path(__file__).parents[2]

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from rlhfv.corrections import migrations
+from rlhfv.corrections.conversation import Prompt, fingerprint
 from rlhfv.corrections.migrations import MIGRATIONS, connect, migrate
 from rlhfv.corrections.store import Store
 from rlhfv.errors import InvalidData
@@ -137,6 +138,13 @@ def test_licence_and_consent_are_read_out_of_the_pairs_that_are_there(tmp_path):
     Store(tmp_path / "old.db")
     terms = sqlite3.connect(tmp_path / "old.db").execute("SELECT id, licence, consent FROM pairs ORDER BY id")
     assert terms.fetchall() == [("pair-1", "cc-by-4.0", 1), ("pair-2", "cc-by-4.0", 1)]
+
+
+def test_what_was_corrected_before_is_known_as_work(tmp_path):
+    write_oldest(tmp_path / "old.db")
+    Store(tmp_path / "old.db")
+    works = dict(sqlite3.connect(tmp_path / "old.db").execute("SELECT id, work FROM pairs"))
+    assert works == {"pair-1": fingerprint(Prompt("What is it?"), "A red dog."), "pair-2": None}
 
 
 def test_an_old_and_a_new_database_end_with_the_same_schema(tmp_path):

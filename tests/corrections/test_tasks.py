@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from rlhfv.corrections.conversation import Prompt, Turn
+from rlhfv.corrections.conversation import Prompt, Turn, fingerprint
 from rlhfv.corrections.edits import Edit
 from rlhfv.corrections.store import Store
-from rlhfv.corrections.tasks import NewTask, fingerprint, share_of
+from rlhfv.corrections.tasks import NewTask, share_of
 from rlhfv.errors import InvalidData, NotFound, StudioError
 
 IMAGE = "a" * 64 + ".png"

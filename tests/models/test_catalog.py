@@ -36,6 +36,12 @@ def test_a_folder_is_an_entry_with_the_licence_of_its_card(folders, tmp_path):
     assert (entry.id, entry.licence, entry.is_local, entry.world) == ("my-llava", "cc-by-nc-4.0", True, None)
 
 
+def test_what_has_no_revisions_refuses_one(folders):
+    for name in ("demo", str(folders["llava"])):
+        with pytest.raises(ModelUnavailable, match="Only models of the Hub have revisions"):
+            catalog.find_entry(name, "abc")
+
+
 def test_a_hub_id_is_an_entry_without_touching_the_network():
     entry = catalog.find_entry("someone/some-model", "abc")
     assert (entry.id, entry.revision, entry.is_local, entry.notice) == ("someone/some-model", "abc", False, "")

@@ -133,10 +133,10 @@ def test_export_and_import_round_trip(answered, ada, tmp_path):
     original = services.store.answer(first).text
     services.corrections.save(ada, first, original, [Edit(0, 8, "expert 🧑‍🔬", "object")])
     folder = tmp_path / "export"
-    assert services.corrections.export_jsonl(ada, folder) == 1
+    assert services.corrections.export_to(ada, folder, "jsonl") == 1
     other = build_services(Settings(data_dir=tmp_path / "other", model="scripted"))
-    report = other.corrections.import_jsonl(Actor("c" * 32), folder)
-    assert len(report.pairs) == 1
+    report = other.corrections.import_from(Actor("c" * 32), folder)
+    assert (report.pairs, report.changed) == (1, 1)
     [pair] = other.corrections.find(ada).pairs
     assert pair.chosen == "expert 🧑‍🔬 says: What is it? #0"
     assert other.chat.image_path(ada, pair.prompt.images[0]).is_file()
@@ -147,8 +147,8 @@ def test_an_import_cannot_revise_the_pairs_of_others(answered, ada, bob, tmp_pat
     services.corrections.set_terms(ada, AGREED)
     original = services.store.answer(first).text
     saved = services.corrections.save(ada, first, original, [Edit(0, 8, "expert", "object")])
-    services.corrections.export_jsonl(ada, tmp_path / "export")
+    services.corrections.export_to(ada, tmp_path / "export", "jsonl")
     public = build_services(Settings(data_dir=tmp_path, model="scripted", single_user=False))
-    with pytest.raises(NotFound):
-        public.corrections.import_jsonl(bob, tmp_path / "export")
+    report = public.corrections.import_from(bob, tmp_path / "export")
+    assert report.pairs == 0 and "not one of yours" in str(report.problems[0])
     assert len(public.corrections.history(ada, saved.pair_id)) == 1

@@ -1,12 +1,15 @@
 """The shared queue as annotators meet it: what is next, why nothing is, who may what."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 
+from rlhfv.corrections.conversation import Prompt
 from rlhfv.corrections.edits import Edit
 from rlhfv.corrections.hints import Hint
+from rlhfv.corrections.tasks import NewTask
 from rlhfv.errors import Forbidden, InvalidData, NotFound
 from rlhfv.services import Actor, build_services
 from rlhfv.services.hints import memory_key
@@ -94,6 +97,26 @@ def test_duplicates_are_told_before_work_is_spent(team, fill):
     again = fill(3)
     assert len(again.added) == 1
     assert [(each.row, each.task_id) for each in again.duplicates] == [(1, first.added[0]), (2, first.added[1])]
+
+
+def test_what_was_corrected_in_the_chat_is_no_work_any_more(team, fill):
+    """Until that pair is deleted; an answer that is written later is known by its text."""
+    fill(1)
+    item = team.queue.next_item(ANN)
+    team.corrections.set_terms(ANN, Terms("cc-by-4.0", True))
+    said = replace(team.store.answer(item.answer_id), prompt=Prompt("q7?", item.images), visitor=ANN.visitor)
+    team.store.add_answer(replace(said, id="chat-1"))
+    pair = team.corrections.save(ANN, "chat-1", TEXT, [CAT]).pair_id
+    again = fill(1, start=7)
+    assert again.added == () and [(each.row, each.pair_id) for each in again.duplicates] == [(1, pair)]
+    [late] = team.queue.add(OLA, [NewTask(said.prompt)]).ids
+    assert team.queue.attach(OLA, [(late, replace(said, id="late-1", visitor=""))]) == {late: "duplicate"}
+    assert team.store.task(late).due == "" and isinstance(team.queue.next_item(BOB), Idle)
+
+    other = replace(said, id="chat-2", prompt=Prompt("q8?", item.images))
+    team.store.add_answer(other)
+    team.corrections.delete(ANN, team.corrections.save(ANN, "chat-2", TEXT, [CAT]).pair_id)
+    assert len(fill(1, start=8).added) == 1
 
 
 def test_nothing_is_next_is_said_with_figures(team, fill, save, clock):
@@ -225,7 +248,7 @@ def test_gold_items_look_like_any_other_to_everybody_but_the_owner(team, fill, s
     assert [waiting.pair.id for waiting in team.reviewing.waiting(RAY).items] == [plain.pair_id]
     with pytest.raises(NotFound):
         team.reviewing.accept(RAY, gold.pair_id)
-    assert team.corrections.export_jsonl(OLA, team.settings.data_dir / "out") == 0
+    assert team.corrections.export_to(OLA, team.settings.data_dir / "out", "jsonl") == 0
 
 
 def test_only_the_owner_sees_how_well_annotators_do_on_gold(team, fill, save):

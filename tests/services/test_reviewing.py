@@ -195,17 +195,16 @@ def test_the_text_of_a_pair_is_its_authors_until_it_is_accepted(team, save):
 def test_training_and_exports_take_accepted_pairs_only(team, save, tmp_path):
     pair, _ = save(ANN), save(BOB, question="q1?")
     assert team.training.counts(OLA).own == 0
-    assert team.corrections.export_jsonl(OLA, tmp_path / "none") == 0
+    assert team.corrections.export_to(OLA, tmp_path / "none", "jsonl") == 0
     team.reviewing.accept(RAY, pair)
     assert team.training.counts(OLA).own == 1
-    assert team.corrections.export_jsonl(OLA, tmp_path / "out") == 1
-    report = team.corrections.import_jsonl(BOB, tmp_path / "none")
-    assert report.pairs == ()
+    assert team.corrections.export_to(OLA, tmp_path / "out", "jsonl") == 1
+    assert team.corrections.import_from(BOB, tmp_path / "none").pairs == 0
     elsewhere = build_services(Settings(tmp_path / "else", single_user=False, team=True))
-    elsewhere.corrections.import_jsonl(ANN, tmp_path / "out")
+    elsewhere.corrections.import_from(ANN, tmp_path / "out")
     assert elsewhere.reviewing.state(OLA, pair) == "submitted"
     owned = build_services(Settings(tmp_path / "owned", single_user=False, team=True))
-    owned.corrections.import_jsonl(OLA, tmp_path / "out")
+    owned.corrections.import_from(OLA, tmp_path / "out")
     assert owned.reviewing.state(OLA, pair) == "accepted"
 
 
