@@ -16,7 +16,6 @@ from rlhfv.evaluation.demo_world import (
     read_answers,
     require_world,
 )
-from rlhfv.models.catalog import find_entry
 from rlhfv.run_folder import RunFolder
 
 
@@ -25,12 +24,13 @@ def evaluate_run(folder: RunFolder, stopped=lambda: False) -> bool:
 
     config["evaluation"] is {"scenes": number, "voices": [{"adapter": name in adapters/, "id": identity, "title"}]}.
     """
+    from rlhfv.ddpo.base import find_base
     from rlhfv.models.local import LocalModel
 
     config = folder.read_config()
     settings = config["evaluation"]
     base = config["base"]
-    entry = find_entry(os.environ.get("RLHFV_BASE_PATH") or base["source"], base.get("revision"))
+    entry = find_base(base)
     world, scenes = require_world(entry), check_scenes(settings["scenes"])
     folder.append_event("log", text=f"loading {entry.title}")
     model = LocalModel.load(entry)

@@ -182,7 +182,7 @@ def evaluation(tmp_path, monkeypatch, told):
     local = type(sys)("rlhfv.models.local")
     local.LocalModel = type("LocalModel", (), {"load": staticmethod(lambda entry: told)})
     monkeypatch.setitem(sys.modules, "rlhfv.models.local", local)
-    monkeypatch.setattr(run, "find_entry", lambda *_: Entry("told", "Told", "told", world=WORLD))
+    monkeypatch.setattr("rlhfv.ddpo.base.find_base", lambda _: Entry("told", "Told", "told", world=WORLD))
     handler = signal.getsignal(signal.SIGTERM)
     yield folder
     signal.signal(signal.SIGTERM, handler)
