@@ -153,7 +153,7 @@ def test_kinds_are_inferred_as_in_python(text_functions):
     words = [word for group in KIND_WORDS.values() for word in group]
     others = ["dog", "Cat", "3", "٣", "don't", "sleeping", "king", "CAFÉ", "犬", "", "…", "the", "RED", "İstanbul"]
     chance = random.Random(7)
-    pick = lambda: " ".join(chance.choices([*words, *others * 8], k=chance.randint(0, 4)))  # noqa: E731
+    pick = lambda: " ".join(chance.choices([*words, *others * 8], k=chance.choice((0, 1, 2, 3, 4, 8))))  # noqa: E731
     cases = [[pick(), pick()] for _ in range(1500)]
     assert text_functions("([before, after]) => inferKind(before, after)", cases) == [
         infer_kind(*case) for case in cases

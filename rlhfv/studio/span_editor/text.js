@@ -170,6 +170,7 @@ function inferKind(before, after) {
   const words = changed.length ? changed : [...old];
   const has = (kind) => words.some((word) => KIND_WORDS[kind].includes(word));
   if (!words.length) return "other";
+  if (!(old.size && fresh.size) && has("clause") && words.length >= 4) return "object";
   if (has("number") || words.some((word) => /\p{Nd}/u.test(word))) return "number";
   if (has("attribute")) return "attribute";
   if (has("position")) return "position";
