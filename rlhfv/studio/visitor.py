@@ -30,11 +30,12 @@ class VisitorCookie:
     """Gives every request a visitor. A cookie that this studio did not sign is refused: a new id takes its place.
 
     `rights` are those of whoever has not signed in. With `people`, what the others may do is asked at each request, so
-    that an account that was disabled ends at once.
+    that an account that was disabled ends at once, and so do all sessions of somebody who got a new password.
     """
 
     def __init__(self, app: ASGIApp, key: bytes, rights: frozenset[str] = RIGHTS, people: People | None = None):
         self.app, self.key, self.rights, self.people = app, key, rights, people
+        self._passwords: dict[str, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,18 +61,21 @@ class VisitorCookie:
     def _person(self, scope: Scope) -> Actor | None:
         """Who signed in, by the cookie and the list that Gradio keeps of those who did."""
         served = scope["app"]
-        name = next(
+        session = next(
             (
-                served.tokens[token]
+                token
                 for kind in ("access-token", "access-token-unsecure")
                 if (token := read_cookie(scope, f"{kind}-{served.cookie_id}")) in served.tokens
             ),
             None,
         )
-        if name is None:
+        if session is None:
             return None
         try:
-            return self.people.actor(name)
+            person = self.people.user(served.tokens[session])
+            if self._passwords.setdefault(session, person.password) != person.password:
+                return None
+            return self.people.actor(person.name)
         except StudioError:
             return None
 

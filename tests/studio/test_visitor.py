@@ -108,6 +108,16 @@ class TestTeam:
         people.disable("Ann Ö")
         assert client.get("/", headers=headers).json()[1:] == ["", []]
 
+    def test_a_new_password_ends_the_sessions_that_are_open(self, client, people):
+        def name(session: str) -> str:
+            return client.get("/", headers={"cookie": f"access-token-x={session}"}).json()[1]
+
+        assert name("token-1") == "Ann Ö"
+        people.reset("Ann Ö", "another four words")
+        assert name("token-1") == ""
+        client.app.tokens["token-2"] = "Ann Ö"
+        assert (name("token-1"), name("token-2")) == ("", "Ann Ö")
+
 
 def test_strangers_may_do_all_only_on_a_machine_of_one_person(tmp_path):
     alone = stranger_rights(Settings(data_dir=tmp_path))
