@@ -48,7 +48,7 @@ KIND_WORDS = {
         *("outside", "within", "through", "across", "along", "around", "against", "onto", "into", "beneath"),
         *("underneath", "beyond", "opposite", "toward", "towards", "off", "up", "down", "atop", "far", "adjacent"),
     ],
-    "clause": ["is", "are", "was", "were"],
+    "clause": ["is", "are", "was", "were", "with"],
     "not_action": [
         *("thing", "things", "something", "nothing", "anything", "everything", "building", "ceiling", "painting"),
         *("clothing", "railing", "awning", "string", "spring", "evening", "morning", "wedding", "earring", "sibling"),
@@ -212,10 +212,10 @@ def infer_kind(old: str, new: str) -> str:
     """The likely kind of replacing `old` by `new`: a first guess which a person may change.
 
     Looks at the words (lower case) that stand on one side only, or at all of them when both sides have the same words.
-    The first rule that holds for any of them decides: a whole clause ("There is a red cup on the left.") that goes or
-    comes is about its object; a digit or a number word, a word of colour, size, material or state, a word of place, a
-    word of five or more letters that ends in -ing (unless it is a known noun); otherwise an object, or `other` when
-    there is no word at all. The editor in the browser applies the same rules to `KIND_WORDS`.
+    The first rule that holds for any of them decides: a whole clause ("There is a red cup on the left.", ", with a cup
+    nearby") that goes or comes is about its object; a digit or a number word, a word of colour, size, material or
+    state, a word of place, a word of five or more letters that ends in -ing (unless it is a known noun); otherwise an
+    object, or `other` when there is no word at all. The editor in the browser applies the same rules to `KIND_WORDS`.
     """
     old_words, new_words = (set(_WORD.findall(text.lower())) for text in (old, new))
     words = (old_words ^ new_words) or old_words

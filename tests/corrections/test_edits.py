@@ -240,6 +240,7 @@ def test_100_000_characters_are_diffed_within_seconds(unit):
         ("猫", "狗", "object"),
         ("There is a red phone on the left.", "", "object"),
         ("", " Two cups are on the right.", "object"),
+        (", with a wine glass nearby", "", "object"),
         (" on the left", "", "position"),
         ("There is a cup on the left", "There is a cup on the right", "position"),
         (".", "!", "other"),
