@@ -14,19 +14,23 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from rlhfv.corrections.edits import Edit  # noqa: E402
 from rlhfv.models.demo.world import DemoWorld  # noqa: E402
 from rlhfv.services import build_services, local_actor  # noqa: E402
 from rlhfv.settings import Settings  # noqa: E402
 from tests.apps import free_port, start_app, wait_until_ready  # noqa: E402
 from tests.browser.conftest import QUIET, find_chromium  # noqa: E402
+from tests.browser.test_loop import correct_by_keyboard  # noqa: E402
 
 PICTURES = ROOT / "benchmarks" / "pictures"
 DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
 
 
-def find_telling_scene() -> Path:
-    """A drawn scene on which the baseline invents something that the shipped adapter leaves out, as a file."""
+def find_telling_scene() -> tuple[Path, str, tuple[Edit, ...]]:
+    """A drawn scene on which the baseline invents something and gets something else wrong, and the shipped adapter
+    nothing: a file, what the baseline says of it, and what the oracle corrects there.
+    """
     with tempfile.TemporaryDirectory() as folder:
         services, world, actor = build_services(Settings(data_dir=Path(folder))), DemoWorld(), local_actor()
         voices = services.host.voices(actor)
@@ -42,16 +46,24 @@ def find_telling_scene() -> Path:
             ]
             for (data, source), baseline, aligned in zip(drawn, *said, strict=True):
                 before, after = world.measure([(source, baseline), (source, aligned)])
-                if before.invented and not after.invented and after.recalled == after.there >= 5:
+                edits = world.annotate(source, world.questions[0], baseline)
+                telling = _stand_apart(edits)
+                if telling and before.invented and not after.invented and after.recalled == after.there >= 4:
                     path = Path(tempfile.mkdtemp()) / "scene.png"
                     path.write_bytes(data)
-                    return path
+                    return path, baseline, edits
     raise SystemExit("No scene of 400 shows the difference: is the shipped adapter in place?")
+
+
+def _stand_apart(edits: tuple[Edit, ...]) -> bool:
+    """Whether something goes, and something behind it is replaced."""
+    gone, replaced = ([edit.start for edit in edits if bool(edit.replacement) == kind] for kind in (False, True))
+    return bool(gone and replaced) and gone[0] < replaced[0]
 
 
 def main() -> None:
     PICTURES.mkdir(exist_ok=True)
-    scene = find_telling_scene()
+    scene, said, edits = find_telling_scene()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         port = free_port()
         process = start_app(Path(folder) / "data", port)
@@ -61,13 +73,13 @@ def main() -> None:
                 executable_path=find_chromium(playwright.chromium.executable_path), args=list(QUIET)
             )
             context = chromium.new_context(viewport=DESKTOP)
-            walk(context.new_page(), f"http://127.0.0.1:{port}/", scene)
+            walk(context.new_page(), f"http://127.0.0.1:{port}/", scene, said, edits)
         finally:
             process.terminate()
             process.wait(30)
 
 
-def walk(page, address: str, scene: Path) -> None:
+def walk(page, address: str, scene: Path, said: str, edits: tuple[Edit, ...]) -> None:
     page.goto(f"{address}?__theme=light")
     page.locator("body[data-ready]").wait_for(timeout=120_000)
     page.locator("#chat-picture input[type=file]").first.set_input_files(scene)
@@ -83,17 +95,18 @@ def walk(page, address: str, scene: Path) -> None:
     correct.click()
     text = page.locator("#editor [contenteditable=true]")
     text.wait_for()
-    text.focus()
-    page.keyboard.press("Control+End")
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("Control+Shift+ArrowLeft")
-    page.keyboard.type("middle")
-    page.keyboard.press("Enter")
+    replaced = next(edit for edit in edits if edit.replacement)
+    correct_by_keyboard(page, said, replaced)
     page.locator("#editor ins").first.wait_for()
-    for _ in range(6):
-        page.keyboard.press("Control+ArrowLeft")
-    page.keyboard.press("Control+Shift+ArrowRight")
-    page.keyboard.type("two")
+    # What was replaced stands behind, so that the other place is where it was.
+    invented = next(edit for edit in edits if not edit.replacement)
+    text.focus()
+    page.keyboard.press("Control+Home")
+    for _ in range(invented.start):
+        page.keyboard.press("ArrowRight")
+    for _ in range(invented.end - invented.start):
+        page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Enter")
     page.wait_for_timeout(800)
     page.screenshot(path=PICTURES / "correct.png")
     page.keyboard.press("Escape")
