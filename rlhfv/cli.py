@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlhfv import __version__
-from rlhfv.commands import chat, demo, erase, pairs, publish, reviews, runs, tasks, users
+from rlhfv.commands import chat, demo, doctor, erase, pairs, publish, reviews, runs, tasks, users, workers
 from rlhfv.commands.terminal import run
 from rlhfv.corrections.edits import KINDS
 from rlhfv.corrections.pairs import PAIR_OUTCOMES
@@ -46,11 +46,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_pairs(of_pairs)
     _add_reviews(of_pairs)
     _add_train(verbs)
-    _add_runs(_group(verbs, "runs", "training runs and evaluations"))
+    of_runs = _group(verbs, "runs", "training runs and evaluations")
+    _add_runs(of_runs)
+    _add_workers(of_runs)
     _add_evaluate(verbs)
     _add_publish(_group(verbs, "publish", "the data set and the adapters on the Hub"))
     _add_erase(verbs)
     _add_users(_group(verbs, "users", "who may sign in to a shared studio"))
+    _add_doctor(verbs)
     _add_demo(_group(verbs, "demo", "the demo model's own world of drawn scenes"))
     return parser
 
@@ -103,7 +106,7 @@ def _add_tasks(verbs) -> None:
     verb.add_argument("--batch", default="", help="a name for what comes in together")
     verb.add_argument("--hub", action="store_true", help="PATH is a dataset on the Hub with a column 'image'")
     verb.add_argument("--limit", type=_read_count, help="at most so many rows of a Hub dataset")
-    verb.add_argument("--token-env", default="HF_TOKEN", help="variable with a token for a private dataset")
+    _add_token_options(verb)
     verb = _verb(verbs, "list", tasks.list_tasks, "the tasks, oldest first", add_data_argument)
     verb.add_argument(
         "--due", choices=["answer", "first", "second", "nothing"], help="only those that wait for this: see `status`"
@@ -185,6 +188,7 @@ def _add_pairs(verbs) -> None:
         "path", help="a JSONL, JSON or Parquet file, a folder of them, a zip of an export, or the id of a Hub dataset"
     )
     verb.add_argument("--format", choices=list(FORMATS), help="default: told by the columns")
+    _add_token_options(verb)
 
 
 def _add_train(verbs) -> None:
@@ -199,6 +203,10 @@ def _add_train(verbs) -> None:
     verb.add_argument("--data", type=Path, help="a JSONL file or a folder with pairs.jsonl, instead of the own pairs")
     verb.add_argument("--recipe", default="demo", choices=list(RECIPES), help="settings to start from (default: demo)")
     _add_run_options(verb)
+    away = verb.add_argument_group("another machine", "without --backend the run trains here")
+    away.add_argument("--backend", default="", metavar="OWNER/NAME", help="private repository that workers watch")
+    _add_away_options(away)
+    _add_token_options(verb)
     settings = verb.add_argument_group("settings", "left out: as in the recipe")
     for field in runs.training_fields():
         read = {"bool": _read_bool, "int": int, "float": float, "str": str}[field["type"]]
@@ -245,9 +253,51 @@ def _add_runs(verbs) -> None:
         verb.add_argument("id", help="as `runs list` prints it")
         if name == "resume":
             verb.add_argument("--detach", action="store_true", help="return at once")
+            _add_job_options(verb)
+        if name in ("follow", "stop", "resume"):
+            _add_token_options(verb)
         if name == "export":
             verb.add_argument("folder", type=Path, help="a folder that is not there yet")
             verb.add_argument("--merge", action="store_true", help="the whole model with the adapter merged into it")
+
+
+def _add_workers(verbs) -> None:
+    verb = _verb(verbs, "pack", workers.pack, "write all that another machine needs for a run", add_data_argument)
+    verb.add_argument("id", help="as `runs list` prints it")
+    verb.add_argument("folder", type=Path, help="a folder that is not there yet; `runs work FOLDER` trains it")
+    verb.add_argument("--with-base", action="store_true", help="the files of a base that is a local folder go along")
+    verb = _verb(verbs, "send", workers.send, "queue a run in a private repository, for a worker", add_data_argument)
+    verb.add_argument("id", help="as `runs list` prints it")
+    _add_away_options(verb)
+    _add_hub_options(verb)
+    verb = _verb(verbs, "offers", workers.offers, "the Hub's machines: price, and what a run takes", add_data_argument)
+    verb.add_argument("id", help="as `runs list` prints it")
+    _add_hub_options(verb)
+    verb = _verb(
+        verbs,
+        "work",
+        workers.work,
+        "train what is queued in a private repository, or in a folder that `runs pack` wrote",
+        add_data_argument,
+    )
+    verb.add_argument("where", metavar="WHERE", help="OWNER/NAME, OWNER/NAME@COMMIT, or a folder")
+    verb.add_argument("--once", action="store_true", help="end after one run, or when there is none")
+    verb.add_argument("--run", default="", help="take this run only")
+    verb.add_argument("--name", default="", help="how the repository names this machine (default: its own name)")
+    _add_token_options(verb)
+    verb = _verb(verbs, "queue", workers.queue, "the runs and the workers of a repository", add_data_argument)
+    _add_hub_options(verb)
+
+
+def _add_away_options(verb) -> None:
+    verb.add_argument("--with-base", action="store_true", help="the files of a base that is a local folder go along")
+    _add_job_options(verb)
+    verb.add_argument("--image", help="container image of a job (default: python of this version)")
+
+
+def _add_job_options(verb) -> None:
+    verb.add_argument("--flavor", default="", help="train as a job on this machine of the Hub: see `runs offers`")
+    verb.add_argument("--timeout", type=_read_count, metavar="MINUTES", help="of a job (default: twice the estimate)")
 
 
 def _add_erase(verbs) -> None:
@@ -257,7 +307,7 @@ def _add_erase(verbs) -> None:
     verb.add_argument("pair", nargs="*", help="the ids of pairs; all that repeats their text goes too")
     verb.add_argument("--image", action="append", default=[], help="a stored picture, with all that is about it")
     verb.add_argument("--forget-history", action="store_true", help="the earlier commits on the Hub go too")
-    verb.add_argument("--token-env", default="HF_TOKEN", help="variable with the token for the data sets on the Hub")
+    _add_token_options(verb)
     verb.add_argument("--yes", action="store_true", help="do not ask")
 
 
@@ -293,15 +343,36 @@ def _add_publish(verbs) -> None:
     _add_hub_options(verb, "public")
 
 
-def _add_hub_options(verb: argparse.ArgumentParser, *flags: str) -> None:
-    verb.add_argument("repo", metavar="OWNER/NAME", help="the repository on the Hub")
+def _add_token_options(verb: argparse.ArgumentParser) -> None:
     token = verb.add_mutually_exclusive_group()
     token.add_argument(
-        "--token-env", default="HF_TOKEN", metavar="NAME", help="variable with the token (default: HF_TOKEN)"
+        "--token-env", default="HF_TOKEN", metavar="NAME", help="variable with a token of the Hub (default: HF_TOKEN)"
     )
     token.add_argument("--login", action="store_true", help="the token that `hf auth login` saved on this machine")
+
+
+def _add_hub_options(verb: argparse.ArgumentParser, *flags: str) -> None:
+    verb.add_argument("repo", metavar="OWNER/NAME", help="the repository on the Hub")
+    _add_token_options(verb)
     if "public" in flags:
         verb.add_argument("--public", action="store_true", help="if it is created now, everybody may read it")
+
+
+def _add_doctor(verbs) -> None:
+    verb = _verb(
+        verbs,
+        "doctor",
+        doctor.doctor,
+        "try a model on this machine: training, memory, seconds a pair, two answers",
+        add_model_arguments,
+    )
+    verb.add_argument(
+        "--image",
+        type=Path,
+        action="append",
+        default=[],
+        help="a picture to try it on; may be repeated (default: drawn)",
+    )
 
 
 def _add_demo(verbs) -> None:

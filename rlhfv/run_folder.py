@@ -155,6 +155,17 @@ class RunFolder:
                     found.append((int(step), folder))
         return [folder for _, folder in sorted(found)]
 
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint that was written to its end; its `trainer_state.json` is written last."""
+        for folder in reversed(self.list_checkpoints()):
+            try:
+                state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            if folder.name == f"checkpoint-{state.get('global_step')}":
+                return folder
+        return None
+
     def append_event(self, kind: str, **fields) -> None:
         """Append one event as one whole line in one write. Figures that are not finite are written as null."""
         if kind not in EVENT_KINDS:

@@ -12,6 +12,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 OWN = {"rlhfv", "benchmarks", "tests"}
 IMPORTED_AS = {"PIL": "pillow", "yaml": "pyyaml"}
+# `doctor` starts it as a process of its own where TRL is installed, and says so where it is not.
+OPTIONAL = {"rlhfv/ddpo/beside_trl.py imports trl"}
 
 
 def listed(name):
@@ -59,7 +61,7 @@ def test_the_app_imports_nothing_that_its_requirements_do_not_bring():
     files = [ROOT / "app.py", *(ROOT / "rlhfv").rglob("*.py"), *(ROOT / "spaces").rglob("*.py")]
     imported = imported_packages(files)
     assert {"regex", "numpy", "psutil", "starlette"} <= imported.keys(), "imports were not found"
-    assert list(missing(imported, listed("requirements.txt"))) == []
+    assert set(missing(imported, listed("requirements.txt"))) == OPTIONAL
 
 
 def test_tests_and_benchmarks_import_nothing_that_theirs_do_not_bring():

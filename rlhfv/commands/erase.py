@@ -1,11 +1,10 @@
 """`erase`: text and pictures go for good, which `pairs` never does."""
 
 import argparse
-import os
 import sys
 from dataclasses import asdict
 
-from rlhfv.commands.terminal import count, open_services, show, show_json, tell
+from rlhfv.commands.terminal import count, open_services, read_token, show, show_json, tell
 from rlhfv.errors import InvalidData
 
 
@@ -19,7 +18,7 @@ def erase(arguments: argparse.Namespace) -> int:
     )
     if not arguments.yes:
         _confirm()
-    if token := os.environ.get(arguments.token_env):
+    if token := read_token(arguments):
         services.publishing.sign_in(actor, token)
     erased = services.erasing.erase(actor, arguments.pair, arguments.image, arguments.forget_history)
     if arguments.json:

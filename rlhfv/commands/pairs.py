@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from rlhfv.commands.terminal import count, one_line, open_services, progress, show, show_json, tell
+from rlhfv.commands.terminal import count, one_line, open_services, progress, read_token, show, show_json, tell
 from rlhfv.publishing.formats.source import HUB_ID
 
 TOLD_PROBLEMS = 20
@@ -72,7 +72,9 @@ def export(arguments: argparse.Namespace) -> None:
 
 def take_in(arguments: argparse.Namespace) -> int:
     services, actor = open_services(arguments)
-    source, token = _find_source(arguments.path)
+    # A file or folder where there is one of that name, else a dataset on the Hub.
+    on_hub = not Path(arguments.path).exists() and HUB_ID.fullmatch(arguments.path)
+    source, token = (arguments.path, read_token(arguments) or False) if on_hub else (Path(arguments.path), False)
     with progress("importing", None, "rows") as bar:
         report = services.corrections.import_from(actor, source, arguments.format, token, bar.update_to)
     if report.told_by:
@@ -87,12 +89,3 @@ def take_in(arguments: argparse.Namespace) -> int:
             tell(f"… and {len(report.problems) - TOLD_PROBLEMS:,} more; `--json` has them all")
         tell(f"{count(report.pairs, 'pair')} imported, {count(len(report.problems), 'row')} left out")
     return 0 if report.pairs or not report.problems else 2
-
-
-def _find_source(path: str) -> tuple[Path | str, str | bool]:
-    """A file or folder where there is one of that name, else a dataset on the Hub and the token of this machine."""
-    if Path(path).exists() or not HUB_ID.fullmatch(path):
-        return Path(path), False
-    from huggingface_hub import get_token
-
-    return path, get_token() or False

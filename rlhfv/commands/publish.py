@@ -1,13 +1,12 @@
 """`publish push|pull|status|adapter`: the data set and the adapters on the Hub."""
 
 import argparse
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rlhfv.commands.terminal import count, open_services, progress, show, show_json, tell
+from rlhfv.commands.terminal import count, open_services, progress, read_token, show, show_json, tell
 
 if TYPE_CHECKING:
     from rlhfv.services import Actor, Services
@@ -30,8 +29,8 @@ def push(arguments: argparse.Namespace) -> None:
 
 
 def pull(arguments: argparse.Namespace) -> int:
-    public = not arguments.login and arguments.token_env not in os.environ
-    services, actor = open_services(arguments) if public else _sign_in(arguments)
+    # A public data set is read as nobody.
+    services, actor = _sign_in(arguments) if read_token(arguments) else open_services(arguments)
     with _told(arguments.repo) as tell_progress:
         pulled = services.publishing.pull(actor, arguments.repo, tell_progress)
     for problem in pulled.problems:
@@ -77,10 +76,7 @@ def adapter(arguments: argparse.Namespace) -> None:
 
 def _sign_in(arguments: argparse.Namespace) -> "tuple[Services, Actor]":
     services, actor = open_services(arguments)
-    if arguments.login:
-        services.publishing.sign_in_as_owner(actor)
-    else:
-        services.publishing.sign_in(actor, os.environ.get(arguments.token_env))
+    services.publishing.sign_in(actor, read_token(arguments))
     return services, actor
 
 

@@ -1,16 +1,29 @@
 """`train`, `evaluate` and `runs list|show|follow|stop|resume|export`: work that outlives the terminal."""
 
 import argparse
+import math
 import time
 from typing import TYPE_CHECKING
 
 from rlhfv.commands.chat import find_voice
-from rlhfv.commands.terminal import count, one_line, open_services, printable, progress, show, show_json, tell
+from rlhfv.commands.terminal import (
+    count,
+    one_line,
+    open_services,
+    printable,
+    progress,
+    read_token,
+    show,
+    show_json,
+    tell,
+)
+from rlhfv.commands.workers import send_away
 from rlhfv.corrections.pairs import load_pairs, pairs_file
 from rlhfv.ddpo.config import TrainingConfig, describe_fields
 from rlhfv.errors import NotFound, RunFailed
 from rlhfv.runs.state import ALIVE
 from rlhfv.runs.supervisor import Supervisor
+from rlhfv.services.memory import ANYWAY, ELSEWHERE
 
 if TYPE_CHECKING:
     from rlhfv.runs.state import Run
@@ -18,6 +31,7 @@ if TYPE_CHECKING:
     from rlhfv.services.own_runs import OwnRuns
 
 POLL_SECONDS = 0.3
+REMOTE_SECONDS = 5.0
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -27,13 +41,18 @@ def train(arguments: argparse.Namespace) -> int:
         {"recipe": arguments.recipe, **{name: value for name, value in changes.items() if value is not None}}
     )
     pairs = None if arguments.data is None else load_pairs(arguments.data)
+    if arguments.backend:
+        services.publishing.sign_in(actor, read_token(arguments))  # refused before anything is frozen
+    room = ELSEWHERE if arguments.backend else ANYWAY
     tell("Checking pairs, memory and time …")
     if pairs is None:
-        run_id = services.training.start(actor, config, arguments.title)
+        run_id = services.training.start(actor, config, arguments.title, room)
     else:
         images = pairs_file(arguments.data).parent / "images"
-        run_id = services.training.start_with(actor, pairs, config, images.joinpath, arguments.title)
-    return _started(arguments, services.training, actor, run_id)
+        run_id = services.training.start_with(actor, pairs, config, images.joinpath, arguments.title, room)
+    if arguments.backend:
+        send_away(services, actor, arguments, run_id, arguments.backend)
+    return _started(arguments, services, services.training, actor, run_id)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -41,17 +60,19 @@ def evaluate(arguments: argparse.Namespace) -> int:
     offered = services.host.voices(actor)
     voices = [find_voice(offered, voice) for voice in arguments.voice] or [voice.id for voice in offered if voice.id]
     run_id = services.evaluation.start(actor, voices, arguments.scenes, arguments.title)
-    return _started(arguments, services.evaluation, actor, run_id)
+    return _started(arguments, services, services.evaluation, actor, run_id)
 
 
-def _started(arguments: argparse.Namespace, service: "OwnRuns", actor: "Actor", run_id: str) -> int:
+def _started(
+    arguments: argparse.Namespace, services: "Services", service: "OwnRuns", actor: "Actor", run_id: str
+) -> int:
     if arguments.detach:
         show_json({"run": run_id}) if arguments.json else show(run_id)
         if service.run(actor, run_id).state == "queued":
             tell(f"It waits for its turn, which `python -m rlhfv runs follow {run_id}` or an open studio gives it.")
         return 0
     tell(f"Run {run_id}. It goes on without this terminal; `python -m rlhfv runs stop {run_id}` ends it.")
-    code = follow(service, actor, run_id, as_json=False)
+    code = follow(services, service, actor, run_id, as_json=False)
     run, folder = service.run(actor, run_id), service.folder(actor, run_id)
     results = folder.read_results()
     if arguments.json:
@@ -82,7 +103,7 @@ def list_runs(arguments: argparse.Namespace) -> None:
 
 
 def show_run(arguments: argparse.Namespace) -> None:
-    service, actor = _open_run(arguments)
+    _, service, actor = _open_run(arguments)
     run, results = service.run(actor, arguments.id), service.folder(actor, arguments.id).read_results()
     if arguments.json:
         return show_json({**run.to_dict(), "results": results})
@@ -94,22 +115,27 @@ def show_run(arguments: argparse.Namespace) -> None:
 
 
 def follow_run(arguments: argparse.Namespace) -> int:
-    service, actor = _open_run(arguments)
-    return follow(service, actor, arguments.id, arguments.json)
+    services, service, actor = _open_run(arguments)
+    return follow(services, service, actor, arguments.id, arguments.json)
 
 
 def stop(arguments: argparse.Namespace) -> None:
-    service, actor = _open_run(arguments)
-    _tell_state(arguments, service.stop(actor, arguments.id))
+    services, service, actor = _open_run(arguments)
+    away = service.run(actor, arguments.id).remote
+    _tell_state(arguments, (services.backends if away else service).stop(actor, arguments.id))
 
 
 def resume(arguments: argparse.Namespace) -> int:
-    service, actor = _open_run(arguments)
-    run = service.resume(actor, arguments.id)
+    services, service, actor = _open_run(arguments)
+    if service.run(actor, arguments.id).remote:
+        timeout = None if arguments.timeout is None else arguments.timeout * 60
+        run = services.backends.resume(actor, arguments.id, arguments.flavor, timeout)
+    else:
+        run = service.resume(actor, arguments.id)
     if arguments.detach:
         _tell_state(arguments, run)
         return 0
-    code = follow(service, actor, arguments.id, as_json=False)
+    code = follow(services, service, actor, arguments.id, as_json=False)
     if arguments.json:
         show_json(service.run(actor, arguments.id).to_dict())
     return code
@@ -138,24 +164,31 @@ def find_service(services: "Services", actor: "Actor", run_id: str) -> "OwnRuns"
     return services.training
 
 
-def _open_run(arguments: argparse.Namespace) -> "tuple[OwnRuns, Actor]":
+def _open_run(arguments: argparse.Namespace) -> "tuple[Services, OwnRuns, Actor]":
+    """Signed in to the Hub where the run trains elsewhere; of a run of this machine no token is read."""
     services, actor = open_services(arguments)
-    return find_service(services, actor, arguments.id), actor
+    service = find_service(services, actor, arguments.id)
+    if service.run(actor, arguments.id).remote and hasattr(arguments, "token_env"):
+        services.publishing.sign_in(actor, read_token(arguments))
+    return services, service, actor
 
 
 def _tell_state(arguments: argparse.Namespace, run: "Run") -> None:
     show_json(run.to_dict()) if arguments.json else tell(f"{one_line(run.title)}: {run.state}")
 
 
-def follow(service: "OwnRuns", actor: "Actor", run_id: str, as_json: bool) -> int:
+def follow(services: "Services", service: "OwnRuns", actor: "Actor", run_id: str, as_json: bool) -> int:
     """Shows a run until it ends: a bar and its warnings, or its events as JSON lines. Ctrl-C leaves it working."""
-    run, offset = service.run(actor, run_id), 0
+    run, offset, asked = service.run(actor, run_id), 0, -math.inf
     supervisor = Supervisor(service.local).start()  # nobody else may be there to start what waits
     try:
         with progress(run.title, None, "steps") as bar:
             title = bar.desc
             while True:
                 run = service.run(actor, run_id)
+                if run.remote and time.monotonic() - asked > REMOTE_SECONDS:
+                    run = _refresh(services, actor, run)
+                    asked = time.monotonic()
                 events, offset = service.events(actor, run_id, offset)
                 for event in events:
                     _show_event(event, bar, title, as_json)
@@ -168,6 +201,16 @@ def follow(service: "OwnRuns", actor: "Actor", run_id: str, as_json: bool) -> in
         supervisor.close()
     tell(f"{one_line(run.title)}: {run.state}", *([run.error] if run.error else []))
     return 1 if run.state == "failed" else 0
+
+
+def _refresh(services: "Services", actor: "Actor", run: "Run") -> "Run":
+    from rlhfv.publishing.hub import HubBusy
+
+    try:
+        return services.backends.refresh(actor, run.id)
+    except HubBusy as error:  # it comes back; the run goes on without it
+        tell(error.what)
+        return run
 
 
 def _show_event(event: dict, bar, title: str, as_json: bool) -> None:

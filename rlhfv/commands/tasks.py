@@ -1,13 +1,12 @@
 """`tasks add|list|next|status|settings` and `answer`: the shared queue."""
 
 import argparse
-import os
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
 from rlhfv.commands.chat import find_voice
-from rlhfv.commands.terminal import count, one_line, open_services, progress, show, show_json, tell
+from rlhfv.commands.terminal import count, one_line, open_services, progress, read_token, show, show_json, tell
 from rlhfv.corrections.conversation import Sampling
 
 
@@ -15,7 +14,7 @@ def add(arguments: argparse.Namespace) -> int:
     services, actor = open_services(arguments)
     asked = tuple(arguments.question)
     if arguments.hub:
-        token = os.environ.get(arguments.token_env) or None
+        token = read_token(arguments)
         came = services.queue.add_dataset(actor, arguments.path, asked, arguments.batch, arguments.limit, token)
     else:
         came = services.queue.add_files(actor, Path(arguments.path), asked, arguments.batch)

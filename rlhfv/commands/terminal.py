@@ -53,6 +53,17 @@ def explain_refusal(error: OSError) -> StudioError:
     )
 
 
+def read_token(arguments: argparse.Namespace) -> str | None:
+    """The token that the flags name: that of `--login`, else what the variable of `--token-env` holds, if anything.
+    Raises SignInNeeded for `--login` where nobody has logged in.
+    """
+    if arguments.login:
+        from rlhfv.services.publishing import read_machine_token
+
+        return read_machine_token().secret
+    return os.environ.get(arguments.token_env) or None
+
+
 def tell(*lines: str) -> None:
     """Messages for the person, on stderr."""
     for line in lines:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel, ProcessorMixin
 
 from rlhfv.corrections.conversation import ModelIdentity
@@ -74,7 +75,7 @@ def load_base(entry: Entry, config: TrainingConfig, expected: dict | None = None
     """Load model and processor, with every dropout off: the policy has to equal its reference before the first step.
 
     Raises:
-        RunFailed: it is not the base named by `expected` ({"name", "revision"}).
+        RunFailed: it is not the base named by `expected` ({"name", "revision"}), or no decoder.
         ModelUnavailable: it cannot be loaded.
     """
     bfloat16 = computes_in_bfloat16(entry, config)
@@ -87,6 +88,12 @@ def load_base(entry: Entry, config: TrainingConfig, expected: dict | None = None
             f"The base {identity.name} is now {identity.revision[:12]}.",
             f"The run was started with {expected['name']} {expected['revision'][:12]}.",
             "Bring that base back, or start a new run with this one.",
+        )
+    if model.config.get_text_config().is_encoder_decoder:
+        raise RunFailed(
+            f"{identity.name} reads its prompt with an encoder and answers with a decoder.",
+            "Here an answer is scored as the continuation of its prompt.",
+            "Train a model whose text part is a decoder alone, such as InstructBLIP with Vicuna.",
         )
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -116,7 +123,8 @@ def base_identity(entry: Entry) -> ModelIdentity:
 
 
 def make_trainable(base: Base, config: TrainingConfig) -> torch.nn.Module:
-    """The model to train: the base with a LoRA adapter in its language model, or the base with every weight free.
+    """The model to train: the base with a LoRA adapter in its language model, or the base with every weight free. In
+    bfloat16 the adapter stays float32 and has to run under autocast.
 
     Raises:
         RunFailed: an adapter would touch anything but the language model.
@@ -131,6 +139,11 @@ def make_trainable(base: Base, config: TrainingConfig) -> torch.nn.Module:
         target_modules=language_targets(base.model, config.lora_targets),
     )
     model = get_peft_model(base.model, lora)
+    if base.bfloat16:
+        # Autocast rounds an adapter's input by itself; PEFT's own cast would keep a float32 copy for every layer.
+        for layer in model.modules():
+            if isinstance(layer, BaseTunerLayer):
+                layer.cast_input_dtype_enabled = False
     # PEFT takes the folder that the model was loaded from; what leaves this machine names the base.
     model.peft_config["default"].base_model_name_or_path = base.name
     model.peft_config["default"].revision = base.revision if "/" in base.name else None

@@ -19,6 +19,7 @@ from rlhfv.ddpo.scoring import Sites
 from rlhfv.ddpo.weights import weigh_diff, weigh_edits
 from rlhfv.errors import GenerationFailed, InvalidData, InvalidImage, StudioError
 from rlhfv.models.prompts import (
+    answer_type,
     control_tokens,
     encode_answer,
     encode_prompt,
@@ -36,8 +37,9 @@ class Unusable(Exception):
 @dataclass
 class EncodedPair:
     """A pair as tokens. `prompt` has every image expanded to its placeholder tokens; `token_types` are further
-    per-token inputs of the prompt; `chosen` and `rejected` end with the end token. `reference` holds the start model's
-    log-probabilities of `chosen + rejected`, float32, once they are known."""
+    per-token inputs of the prompt, `answer_type` their value for all that follows it; `chosen` and `rejected` end with
+    the end token. `reference` holds the start model's log-probabilities of `chosen + rejected`, float32, once they are
+    known."""
 
     id: str
     conversation: Prompt
@@ -47,6 +49,7 @@ class EncodedPair:
     rejected: list[int]
     chosen_weights: list[float]
     rejected_weights: list[float]
+    answer_type: int = 0
     reference: torch.Tensor | None = None
 
     @property
@@ -68,7 +71,7 @@ class PairEncoder:
         image_path: Callable[[str], Path],
         config: TrainingConfig,
         end_tokens: Sequence[int],
-        keep_images: Callable[[tuple[str, ...], dict[str, torch.Tensor]], object] | None = None,
+        keep_images: Callable[[Prompt, dict[str, torch.Tensor]], object] | None = None,
         measure_only: bool = False,
     ):
         self.processor, self.tokenizer = processor, processor.tokenizer
@@ -99,7 +102,9 @@ class PairEncoder:
         weights = self._weigh(pair, prompt, chosen, rejected, chosen_offsets, rejected_offsets)
         if not any(weights[0]) and not any(weights[1]):
             raise Unusable("none of its tokens has a weight under these settings, so it would teach nothing")
-        encoded = EncodedPair(pair.id, pair.prompt, prompt, token_types, chosen, rejected, *weights)
+        encoded = EncodedPair(
+            pair.id, pair.prompt, prompt, token_types, chosen, rejected, *weights, answer_type(self.processor)
+        )
         if encoded.length > self.config.max_length:
             raise Unusable(f"{encoded.length} tokens, over the length limit of {self.config.max_length}")
         return encoded
@@ -125,7 +130,7 @@ class PairEncoder:
         tensors = encode_prompt(self.processor, prompt, self.image_path)
         ids = tensors["input_ids"]
         if self.keep_images and prompt.all_images:
-            self.keep_images(prompt.all_images, tensors)
+            self.keep_images(prompt, tensors)
         types = {name: tensors[name][0].tolist() for name in tensors if name.endswith("token_type_ids")}
         return ids[0].tolist(), types
 
@@ -214,7 +219,8 @@ class Collator:
     No attention mask: under causal attention no token sees the padding behind it, and without a mask the fast kernels
     run.
 
-    Returns {"model": inputs of the model, "sites": the fields of `Sites`, "reference": float32 [sites] or absent}.
+    Returns {"model": inputs of the model, "sites": the fields of `Sites`, "pairs": how many, "reference": float32
+    [sites] or absent}.
     """
 
     def __init__(self, pad_token: int, image_inputs: Callable[[Sequence[EncodedPair]], dict]):
@@ -225,7 +231,7 @@ class Collator:
         owners = [*pairs, *pairs]
         width = max(pair.length for pair in pairs)
         ids = torch.full((len(owners), width), self.pad_token)
-        types = {name: torch.zeros_like(ids) for name in pairs[0].token_types}
+        types = {name: torch.full_like(ids, pairs[0].answer_type) for name in pairs[0].token_types}
         columns = {name: [] for name in ("rows", "positions", "targets", "pair", "chosen_weights", "rejected_weights")}
         for row, (pair, answer) in enumerate(zip(owners, answers, strict=True)):
             start, count = len(pair.prompt), len(answer)
@@ -244,10 +250,15 @@ class Collator:
         sites = {name: torch.cat(values) for name, values in columns.items()}
         sites["is_chosen"] = sites["rows"] < len(pairs)
         sites["is_rejected"] = ~sites["is_chosen"]
-        batch = {"model": {"input_ids": ids, **types, **self.image_inputs(owners)}, "sites": vars(Sites(**sites))}
+        model = {"input_ids": ids, **types, **self.image_inputs(owners)}
+        batch = {"model": model, "sites": vars(Sites(**sites)), "pairs": len(pairs)}
         if all(pair.reference is not None for pair in pairs):
             batch["reference"] = torch.cat(
                 [pair.reference[: len(pair.chosen)] for pair in pairs]
                 + [pair.reference[len(pair.chosen) :] for pair in pairs]
             )
         return batch
+
+    def spread(self, pairs: Sequence[EncodedPair], log_probs: torch.Tensor) -> torch.Tensor:
+        """Values at the sites of a batch, first of all chosen answers, then of all rejected ones: as they are."""
+        return log_probs

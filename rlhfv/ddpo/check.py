@@ -49,7 +49,8 @@ def check_run(
     from rlhfv.ddpo.base import computes_in_bfloat16, end_tokens
     from rlhfv.ddpo.batches import PairEncoder, Unusable
     from rlhfv.ddpo.cost import count_cost, estimate_seconds, measure_speed, pairs_at_once, total_steps
-    from rlhfv.models.catalog import available_memory, choose_device, fetch_config
+    from rlhfv.ddpo.packing import packed_length, why_not_packed
+    from rlhfv.models.catalog import available_memory, choose_device, fetch_config, outline_model
     from rlhfv.models.processors import load_processor
 
     model_config, folder = fetch_config(entry), _small_files(entry)
@@ -70,11 +71,14 @@ def check_run(
     available, longest = available_memory(device), max(pair.length for pair in usable)
     at_once = pairs_at_once(config.batch_size, longest, cost, available)
     steps = total_steps(max(1, round(len(usable) * (1 - config.eval_fraction))), config, at_once, 1)
-    tokens = sum(2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in usable)
+    if config.packed == "auto" and not why_not_packed(outline_model(model_config)):
+        sizes = [packed_length(pair) for pair in usable]
+    else:
+        sizes = [2 * pair.length for pair in usable]
     seen = config.epochs if not config.steps else config.steps * config.batch_size / len(usable)
     image_tokens = sum(len(pair.prompt) for pair in {pair.images: pair for pair in usable}.values())
-    seconds = estimate_seconds(cost, tokens, image_tokens, seen, measure_speed(device, bfloat16))
-    memory = cost.memory(2 * at_once * longest)
+    seconds = estimate_seconds(cost, sum(sizes), image_tokens, seen, measure_speed(device, bfloat16))
+    memory = cost.memory(at_once * max(sizes))
     return CheckReport(
         len(usable),
         tuple(skipped),

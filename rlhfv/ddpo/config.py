@@ -15,6 +15,7 @@ SCHEDULES = ("cosine", "linear", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16")
 LORA_TARGETS = ("all-linear", "attention")
 IMAGE_TRANSFORMS = ("eval",)
+PACKINGS = ("auto", "off")
 
 
 _DEMO_SOURCE = (
@@ -116,6 +117,13 @@ class TrainingConfig:
     )
     gradient_checkpointing: bool = _setting(
         False, "Compute activations again in the backward pass: about a third slower, far less memory."
+    )
+    packed: str = _setting(
+        "auto",
+        "'auto': images, prompt and the shared start of both answers go through the model once, in one row a pair,"
+        " where a check before the run finds the same scores; adapter dropout is then drawn once for that part. 'off':"
+        " two rows a pair.",
+        choices=PACKINGS,
     )
     eval_fraction: float = _setting(
         0.1,

@@ -21,7 +21,7 @@ class StaleReference(RunFailed):
 
 
 def describe_setting(base: Base) -> dict[str, str]:
-    """Everything but images and tokens that a reference log-probability depends on."""
+    """Everything but images, tokens and packing that a reference log-probability depends on."""
     model, processor = base.model, base.processor
     tokenizer = processor.tokenizer
     vocabulary = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else json.dumps(tokenizer.get_vocab())
@@ -51,6 +51,10 @@ class ReferenceCache:
     def __init__(self, path: Path, setting: dict[str, str]):
         self.path, self.setting = Path(path), setting
 
+    def agrees(self, part: dict[str, str]) -> bool:
+        """Whether the file, when there is one, was made under this part of a setting too."""
+        return not self.path.is_file() or part.items() <= self._kept_setting().items()
+
     def load(self) -> dict[str, torch.Tensor]:
         """What is kept, empty when there is no file.
 
@@ -59,8 +63,8 @@ class ReferenceCache:
         """
         if not self.path.is_file():
             return {}
+        kept = self._kept_setting()
         with safe_open(self.path, "pt") as file:
-            kept = json.loads(file.metadata()["setting"])
             if kept != self.setting:
                 changed = sorted(name for name in {*kept, *self.setting} if kept.get(name) != self.setting.get(name))
                 raise StaleReference(
@@ -69,6 +73,10 @@ class ReferenceCache:
                     "Start a new run, which computes them anew.",
                 )
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+
+    def _kept_setting(self) -> dict[str, str]:
+        with safe_open(self.path, "pt") as file:
+            return json.loads(file.metadata()["setting"])
 
     def save(self, values: dict[str, torch.Tensor]) -> None:
         """Replace the file in one step."""

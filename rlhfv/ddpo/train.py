@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,13 +31,14 @@ from rlhfv.ddpo.batches import Collator, EncodedPair, PairEncoder, Unusable, spl
 from rlhfv.ddpo.card import write_card
 from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.ddpo.cost import count_cost, pairs_at_once, total_steps
-from rlhfv.ddpo.crosscheck import choose_fast_ways
+from rlhfv.ddpo.crosscheck import choose_fast_ways, compare_packed
 from rlhfv.ddpo.export import save_whole_model
+from rlhfv.ddpo.packing import PACKED, PackedCollator, tokens_saved
 from rlhfv.ddpo.reference import ReferenceCache, StaleReference, compute_references, describe_setting, pair_key
 from rlhfv.ddpo.scoring import score_at_sites
 from rlhfv.ddpo.trainer import WATCH_FILE, DDPOTrainer
 from rlhfv.ddpo.vision import ImageInputs
-from rlhfv.ddpo.watch import Warned, Watch, answer_probes, choose_probes, measure_probes, to_device
+from rlhfv.ddpo.watch import Warned, Watch, answer_probes, choose_probes, measure_probes
 from rlhfv.errors import InvalidData, RunFailed, StudioError
 from rlhfv.models.catalog import Entry, available_memory, find_entry
 from rlhfv.run_folder import RunFolder, now
@@ -198,8 +200,9 @@ class _Run:
         training, held_out = split_held_out(pairs, config.eval_fraction, config.seed)
         checkpoint = last_checkpoint(self.folder)
         trainer = self._make_trainer(base, model, images, training, held_out, checkpoint)
-        self._crosscheck(model, images, trainer, pairs)
-        self._compute_references(base, model, trainer, pairs, checkpoint)
+        self.references = ReferenceCache(self.folder.path / "reference.safetensors", describe_setting(base))
+        self._crosscheck(model, images, trainer, pairs, bool(checkpoint))
+        self._compute_references(model, trainer, pairs, checkpoint)
         self.emit(
             "state",
             state="running",
@@ -307,22 +310,32 @@ class _Run:
         chosen = {row["id"]: row["chosen"] for row in self.folder.read_rows()}
         return [chosen[name] for name in ids]
 
-    def _crosscheck(self, model, images: ImageInputs, trainer: DDPOTrainer, pairs: list[EncodedPair]) -> None:
+    def _crosscheck(self, model, images: ImageInputs, trainer: DDPOTrainer, pairs, resumed: bool) -> None:
         model.to(PartialState().device).eval()
+        packed = PackedCollator(trainer.data_collator.pad_token, images, images.base)
 
         def score(batch: list[EncodedPair], whole_logits: bool) -> torch.Tensor:
             trainer.whole_logits = whole_logits
-            return trainer.score(model, to_device(trainer.data_collator(batch), images.base.device))
+            return trainer.score_pairs(model, batch)
 
+        reason = "that was asked for" if self.config.packed == "off" else ""
+        if resumed and not self.references.agrees(PACKED):
+            reason = "the run began so"
         with trainer.accelerator.autocast():
             trainer.whole_logits, slow = choose_fast_ways(model, images, score, pairs)
+            plain, one_row = (partial(trainer.score_pairs, model, collator=each) for each in (None, packed))
+            reason = reason or compare_packed(plain, one_row, pairs, images.base)
         if slow:
             self.emit("log", text=f"This model trains more slowly than others: {slow}.")
+        if reason:
+            return self.emit("log", text=f"Two rows a pair: {reason}.", packed=False)
+        trainer.data_collator, self.references.setting = packed, self.references.setting | PACKED
+        fewer = f"{tokens_saved(pairs):.2f} times fewer tokens"
+        self.emit("log", text=f"Packed, one row a pair: the same scores from {fewer}.", packed=True)
 
-    def _compute_references(self, base, model, trainer, pairs, checkpoint) -> None:
-        cache = ReferenceCache(self.folder.path / "reference.safetensors", describe_setting(base))
+    def _compute_references(self, model, trainer, pairs, checkpoint) -> None:
         try:
-            known = cache.load()
+            known = self.references.load()
         except StaleReference as stale:
             if checkpoint:
                 raise
@@ -345,7 +358,7 @@ class _Run:
             done += len(batch)
             self._tell("Asking the start model", done, len(mine))
             with trainer.accelerator.autocast(), without_adapter(model):
-                return trainer.score(model, to_device(trainer.data_collator(batch), base.model.device))
+                return trainer.score_pairs(model, batch)
 
         mine = missing[state.process_index :: state.num_processes]
         compute_references(mine, score, trainer.args.per_device_train_batch_size)
@@ -354,7 +367,7 @@ class _Run:
         for pair in pairs:
             pair.reference = known[keys[pair.id]]
         if self.main and missing:
-            cache.save({keys[pair.id]: pair.reference for pair in pairs})
+            self.references.save({keys[pair.id]: pair.reference for pair in pairs})
 
     def _should_stop(self) -> bool:
         asked = self.stop_asked()

@@ -16,7 +16,8 @@ from transformers import Trainer, TrainerCallback
 from rlhfv.ddpo.batches import Collator, EncodedPair, LengthGroups
 from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.ddpo.loss import ddpo_loss, score_answers
-from rlhfv.ddpo.watch import Warned, Watch
+from rlhfv.ddpo.packing import PackedCollator
+from rlhfv.ddpo.watch import Warned, Watch, to_device
 from rlhfv.errors import RunFailed
 
 EVENTS_A_SECOND = 2
@@ -45,7 +46,7 @@ class DDPOTrainer(Trainer):
         self,
         *,
         config: TrainingConfig,
-        collator: Collator,
+        collator: Collator | PackedCollator,
         watch: Watch,
         emit: Callable[..., None],
         probe: Callable[[], tuple[float, float]],
@@ -62,6 +63,7 @@ class DDPOTrainer(Trainer):
         self._unwritten: list[dict] = []
         self._written = self._began = 0.0
         self._began_at = 0
+        self._in_steps = self._step_began = 0.0
         super().__init__(data_collator=collator, callbacks=[_Course(self)], **arguments)
         # A PEFT forward takes any keyword, so Trainer would take the loss for one already divided by the accumulation.
         self.model_accepts_loss_kwargs = False
@@ -71,14 +73,15 @@ class DDPOTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """The batches of one optimizer step. Trainer takes the mean of their losses, so a last one of fewer pairs
         would count for more; their mean size sets that right."""
+        began = time.monotonic()
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        pairs = sum(batch["model"]["input_ids"].shape[0] // 2 for batch in batches)
+        self._in_steps += time.monotonic() - began
+        pairs = sum(batch["pairs"] for batch in batches)
         self._pairs_at_once = pairs / max(1, len(batches))
         return batches, items
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        sites, reference = inputs["sites"], inputs["reference"]
-        pairs = inputs["model"]["input_ids"].shape[0] // 2
+        sites, reference, pairs = inputs["sites"], inputs["reference"], inputs["pairs"]
         log_probs = self.score(model, inputs)
         scores = {}
         for side in ("chosen", "rejected"):
@@ -113,6 +116,11 @@ class DDPOTrainer(Trainer):
         sites = inputs["sites"]
         places = (sites["rows"], sites["positions"], sites["targets"])
         return model(**inputs["model"], answer_sites=places, whole_logits=self.whole_logits)
+
+    def score_pairs(self, model, pairs: list[EncodedPair], collator=None) -> torch.Tensor:
+        """Float32 log-probabilities of the tokens of all chosen answers, then of all rejected ones."""
+        collator = collator or self.data_collator
+        return collator.spread(pairs, self.score(model, to_device(collator(pairs), self.args.device)))
 
     def _check_first(self, losses: torch.Tensor) -> None:
         """Before the first step policy and reference are one model, so the loss is ln 2 whatever the pairs are."""
@@ -216,6 +224,8 @@ class DDPOTrainer(Trainer):
             pairs_per_second=speed * self.config.batch_size,
             memory=used_memory(),
             eta=(self.state.max_steps - step) / speed if speed else None,
+            step_seconds=self._in_steps / done if done else None,  # without looks and checkpoints
+            processes=self.args.world_size,
         )
 
     def look(self) -> None:
@@ -271,9 +281,16 @@ class _Course(TrainerCallback):
         if state.global_step == 0:
             trainer.look()
         trainer._began, trainer._began_at, trainer._written = time.monotonic(), state.global_step, 0.0
+        trainer._in_steps = 0.0
+
+    def on_step_begin(self, args, state, control, **rest):
+        self.trainer._step_began = time.monotonic()
 
     def on_step_end(self, args, state, control, **rest):
         trainer = self.trainer
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        trainer._in_steps += time.monotonic() - trainer._step_began
         if state.global_step % trainer.look_every == 0 or state.global_step >= state.max_steps:
             trainer.look()
         if trainer.should_stop():

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from transformers.utils import ModelOutput
 
+from rlhfv.corrections.conversation import Prompt
 from rlhfv.ddpo.batches import EncodedPair
 from rlhfv.models.prompts import encode_prompt
 
@@ -31,13 +32,14 @@ class ImageInputs:
     def __init__(self, base, processor, image_path: Callable[[str], Path]):
         self.base, self.processor, self.image_path = base, processor, image_path
         asks = inspect.signature(base.get_image_features).parameters if hasattr(base, "get_image_features") else ()
+        self.reads_question = any("input_ids" in name for name in asks)  # InstructBLIP's Q-Former does
         self.kept_features_possible = (
             "mm_encoder_outputs" in inspect.signature(base.forward).parameters
-            and not any("input_ids" in name for name in asks)  # InstructBLIP's features depend on the question
+            and not self.reads_question
             and not any(parameter.requires_grad for parameter in _image_parameters(base))
         )
         self.cached = self.kept_features_possible
-        self._kept: dict[tuple[str, ...], dict] = {}
+        self._kept: dict[tuple[str, ...] | Prompt, dict] = {}
         self._bytes = 0
 
     def __call__(self, rows: Sequence[EncodedPair]) -> dict:
@@ -50,10 +52,11 @@ class ImageInputs:
             joined["mm_encoder_outputs"] = {"image": join_features([inputs["features"] for inputs in each])}
         return joined
 
-    def keep(self, images: tuple[str, ...], tensors: dict[str, torch.Tensor]) -> dict:
+    def keep(self, conversation: Prompt, tensors: dict[str, torch.Tensor]) -> dict:
         """What the batches need of one conversation's images, out of what the processor made of it; kept while there
         is room."""
-        kept = self._kept.get(images)
+        key = self._key(conversation)
+        kept = self._kept.get(key)
         if kept is not None and self.cached == ("features" in kept):
             return kept
         inputs = {
@@ -66,16 +69,19 @@ class ImageInputs:
             inputs = {name: value for name, value in inputs.items() if not name.startswith("pixel_")}
             inputs["features"] = features
         size = sum(tensor.nbytes for tensor in _tensors(inputs))
-        self._bytes -= sum(tensor.nbytes for tensor in _tensors(self._kept.pop(images, {})))
+        self._bytes -= sum(tensor.nbytes for tensor in _tensors(self._kept.pop(key, {})))
         if self._bytes + size <= KEPT_BYTES:
-            self._kept[images], self._bytes = inputs, self._bytes + size
+            self._kept[key], self._bytes = inputs, self._bytes + size
         return inputs
 
     def _inputs(self, pair: EncodedPair) -> dict:
-        kept = self._kept.get(pair.images)
+        kept = self._kept.get(self._key(pair.conversation))
         if kept is not None and self.cached == ("features" in kept):
             return kept
-        return self.keep(pair.images, encode_prompt(self.processor, pair.conversation, self.image_path))
+        return self.keep(pair.conversation, encode_prompt(self.processor, pair.conversation, self.image_path))
+
+    def _key(self, conversation: Prompt) -> tuple[str, ...] | Prompt:
+        return conversation if self.reads_question else conversation.all_images
 
     @torch.no_grad()
     def _encode(self, inputs: dict[str, torch.Tensor]) -> ModelOutput:

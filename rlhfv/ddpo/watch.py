@@ -123,14 +123,15 @@ def answer_probes(
     training = model.training
     model.eval()
     try:
-        output = model.generate(
-            **inputs,
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=min(LONGEST_PROBE, longest + longest // 4),
-            eos_token_id=list(ends),
-            pad_token_id=pad,
-        )
+        with torch.autocast(base.device.type, torch.bfloat16, enabled=base.dtype == torch.bfloat16):
+            output = model.generate(
+                **inputs,
+                do_sample=False,
+                num_beams=1,
+                max_new_tokens=min(LONGEST_PROBE, longest + longest // 4),
+                eos_token_id=list(ends),
+                pad_token_id=pad,
+            )
     finally:
         model.train(training)
         if hasattr(base.base_model, "rope_deltas"):

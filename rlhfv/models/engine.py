@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from PIL import Image
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import GenerationMixin, PreTrainedModel, ProcessorMixin
 from transformers.utils import ModelOutput
 
 from rlhfv.corrections.conversation import ModelIdentity, Prompt, Sampling
@@ -22,6 +22,7 @@ from rlhfv.errors import GenerationFailed, ModelUnavailable, StudioError
 from rlhfv.models.adapters import CHANGES_NOTHING, AdapterInfo, inject_adapter, remove_adapter
 from rlhfv.models.identity import adapter_identity
 from rlhfv.models.prompts import (
+    answer_type,
     control_tokens,
     encode_answer,
     encode_prompt,
@@ -75,7 +76,8 @@ class Reading:
 @dataclass(frozen=True)
 class Generated:
     """An answer as it was generated. `tokens` are its ids without the end; `finished` is False when it was cut by the
-    length limit or stopped. `row_layout` and `row` say beside which voices and in which place it was generated.
+    length limit or stopped. `row_layout` and `row` say beside which voices and in which place it was generated,
+    `apart` why it was alone although other rows were asked for with it.
     """
 
     text: str
@@ -83,6 +85,7 @@ class Generated:
     tokens: tuple[int, ...]
     row_layout: tuple[str, ...]
     row: int
+    apart: str = ""
 
 
 NOTHING = Generated(text="", finished=False, tokens=(), row_layout=(), row=0)
@@ -113,11 +116,14 @@ class Engine:
         self._pad = next(
             token for token in (settings.pad_token_id, self.tokenizer.pad_token_id, *self._ends) if token is not None
         )
-        # The makers' own sampling settings would otherwise be mixed into each call; penalties of theirs stay.
-        settings.do_sample = False
-        settings.temperature = settings.top_p = settings.top_k = settings.min_p = settings.typical_p = None
-        settings.eos_token_id, settings.pad_token_id, settings.max_length = self._ends, self._pad, None
-        settings.num_beams = 1
+        # The makers' own sampling settings would otherwise be mixed into each call; penalties of theirs stay. In some
+        # models (InstructBLIP) it is a text model inside that generates, by settings of its own.
+        for part in model.modules():
+            if isinstance(part, GenerationMixin) and (settings := part.generation_config) is not None:
+                settings.do_sample = False
+                settings.temperature = settings.top_p = settings.top_k = settings.min_p = settings.typical_p = None
+                settings.eos_token_id, settings.pad_token_id, settings.max_length = self._ends, self._pad, None
+                settings.num_beams = 1
 
     def attach(self, folder: Path, name: str | None, base: ModelIdentity) -> str:
         """Adds the adapter of a folder to the model `base` and returns its identity."""
@@ -171,7 +177,8 @@ class Engine:
         with self._failures_told("answering"):
             encoded = [EncodedRow(*self._encode(row.prompt, image_path)) for row in rows]
             features = [self._features(row.voice, row_encoded) for row, row_encoded in zip(rows, encoded, strict=True)]
-            for group in self._groups(rows, encoded, features, sampling.max_new_tokens):
+            groups, apart = self._groups(rows, encoded, features, sampling.max_new_tokens)
+            for group in groups:
                 streamer = RowStreamer(len(group), self._decode, self._ends, on_token)
                 started(group, streamer)
                 self._generate(
@@ -191,6 +198,7 @@ class Engine:
                         tokens=tuple(streamer.tokens[place]),
                         row_layout=layout,
                         row=place,
+                        apart=apart,
                     )
         return tuple(answers[number] for number in range(len(rows)))
 
@@ -215,8 +223,8 @@ class Engine:
             encoded = [self._blank(prompt, image_path) if reader.blind else seen for reader in readers]
             features = [self._features(reader.voice, row) for reader, row in zip(readers, encoded, strict=True)]
             log_probs: dict[int, tuple[float, ...]] = {}
-            for group in self._groups(readers, encoded, features) if tokens else ():
-                rows = [with_answer(encoded[number].tensors, tokens) for number in group]
+            for group in self._groups(readers, encoded, features)[0] if tokens else ():
+                rows = [with_answer(encoded[number].tensors, tokens, answer_type(self.processor)) for number in group]
                 voices = [readers[number].voice for number in group]
                 logits = self._forward(rows, [features[number] for number in group], voices, len(tokens) + 1)
                 targets = torch.tensor(tokens, device=logits.device)
@@ -305,20 +313,27 @@ class Engine:
         encoded: Sequence[EncodedRow],
         features: Sequence[ModelOutput | None],
         most: int = 0,
-    ) -> list[list[int]]:
-        """Numbers of the rows that one call of the model takes together: all of them, or each alone.
+    ) -> tuple[list[list[int]], str]:
+        """Numbers of the rows that one call of the model takes together: all of them, or each alone and why.
 
         `most` tokens are to be answered. Near the end of the model's context the longest row would cut the others.
         """
+        numbers = list(range(len(rows)))
         lengths = [row.tensors["input_ids"].shape[1] for row in encoded]
         cut = self._context_length and len(set(lengths)) > 1 and max(lengths) + most > self._context_length
         voices = {row.voice for row in rows}
-        shared = all(row.images == () or feature is not None for row, feature in zip(encoded, features, strict=True))
-        mixable = len(voices) == 1 or (
-            all(self.adapters[voice].mixes for voice in voices - {None}) and not self._is_merged()
-        )
-        numbers = list(range(len(rows)))
-        return [numbers] if shared and mixable and not cut else [[number] for number in numbers]
+        reason = ""
+        if any(row.images and feature is None for row, feature in zip(encoded, features, strict=True)):
+            reason = self.images.why_not or "an adapter changes how images are encoded"
+        elif len(voices) > 1 and not all(self.adapters[voice].mixes for voice in voices - {None}):
+            reason = "an adapter is of a kind that works on whole batches only"
+        elif len(voices) > 1 and self._is_merged():
+            reason = "an adapter is merged into the base"
+        elif cut:
+            reason = "the longest conversation would leave the others no room"
+        if reason and len(rows) > 1:
+            return [[number] for number in numbers], reason
+        return [numbers], ""
 
     def _is_merged(self) -> bool:
         return any(isinstance(module, BaseTunerLayer) and module.merged for module in self.model.modules())

@@ -16,13 +16,35 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processo
 from rlhfv.errors import ModelUnavailable
 
 CLASS_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
-IMAGE_AND_TEXT = {"image_processor", "tokenizer", "video_processor"}
+IMAGE_AND_TEXT = {"image_processor", "tokenizer", "qformer_tokenizer", "video_processor"}
 PROCESSOR_FILES = (
     *("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
-    *("chat_template.*", "additional_chat_templates"),
+    *("chat_template.*", "additional_chat_templates", "qformer_tokenizer"),
 )
 """Files of a model folder that say how images and text become its inputs."""
+
+PLAIN_TEMPLATES = {
+    # Pictures, then one line a turn; the processor itself puts the start token and the line end of the question.
+    "PaliGemmaProcessor": (
+        "{% for m in messages %}{% for part in m['content'] if part['type'] == 'image' %}<image>{% endfor %}"
+        "{% endfor %}{% set asked = messages | length - (messages[-1]['role'] == 'assistant') | int %}"
+        "{% for m in messages %}{% set turn = loop.index %}"
+        "{% for part in m['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
+        "{{ '\\n' if turn < asked else eos_token if turn > asked else '' }}{% endfor %}"
+    ),
+    # The format of visual questions that BLIP-2 and InstructBLIP were trained on; the processor puts the picture.
+    "InstructBlipProcessor": (
+        "{% set parts = messages | map(attribute='content') | sum(start=[]) %}"
+        "{% if parts | selectattr('type', 'equalto', 'image') | list | length != 1 %}"
+        "{{ raise_exception('it answers about exactly one picture') }}{% endif %}"
+        "{% for m in messages %}{% set last = loop.last %}{% set asks = m['role'] == 'user' %}"
+        "{% for part in m['content'] if part['type'] == 'text' %}"
+        "{{ 'Question: ' if asks else ' ' }}{{ part['text'] | trim }}"
+        "{{ ' Answer:' if asks else eos_token if last else '\\n' }}{% endfor %}{% endfor %}"
+    ),
+}
+"""Prompts of families that are published without a chat template, by the class of their processor."""
 
 
 def load_processor(folder: Path) -> ProcessorMixin:
@@ -50,6 +72,8 @@ def load_processor(folder: Path) -> ProcessorMixin:
     if getattr(processor, "chat_template", None) is None:
         processor.chat_template = processor.tokenizer.chat_template
     if processor.chat_template is None:
+        processor.chat_template = PLAIN_TEMPLATES.get(type(processor).__name__)
+    if processor.chat_template is None:
         raise ModelUnavailable(
             f"The model {folder.name!r} has no chat template.",
             "Without one nobody knows how it expects questions, images and earlier answers.",
@@ -76,6 +100,10 @@ def _assemble(folder: Path) -> ProcessorMixin:
         "tokenizer": AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
         "video_processor": None,
     }
+    if "qformer_tokenizer" in kind.get_attributes():
+        parts["qformer_tokenizer"] = AutoTokenizer.from_pretrained(
+            folder, subfolder="qformer_tokenizer", trust_remote_code=False
+        )
     settings, _ = kind.get_processor_dict(folder)
     settings.pop("video_processor", None)
     return _without_video(kind).from_args_and_dict([parts[name] for name in kind.get_attributes()], settings)

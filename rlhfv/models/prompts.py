@@ -21,7 +21,15 @@ def control_tokens(processor: ProcessorMixin) -> tuple[str, ...]:
     """Texts that the tokenizer would turn into control tokens: turn marks, image places, end of text."""
     special = {token.content for token in processor.tokenizer.added_tokens_decoder.values() if token.special}
     places = {getattr(processor, f"{kind}_token", None) for kind in ("image", "video", "audio")}
-    return tuple(sorted(token for token in special | places if token and len(token.strip()) > 1))
+    # Some processors keep their place as an AddedToken.
+    return tuple(sorted({str(token) for token in special | places if token and len(str(token).strip()) > 1}))
+
+
+def answer_type(processor: ProcessorMixin) -> int:
+    """What the token-type inputs of an answer are: 0, as for any text, but 1 where the processor marks by them what is
+    answered (PaliGemma's, which makes labels of it): all that it marks 0 is read without causal order.
+    """
+    return int("labels" in processor.model_input_names)
 
 
 @lru_cache(maxsize=16)
@@ -130,7 +138,8 @@ def encode_with_images(
             f"Its processor says: {error}",
             "Start a new conversation with one image in the first question, or pick another model.",
         ) from error
-    return {name: value for name, value in encoded.items() if isinstance(value, torch.Tensor)}
+    # Labels would ask the model for a loss of its own.
+    return {name: value for name, value in encoded.items() if isinstance(value, torch.Tensor) and name != "labels"}
 
 
 def takes_several_images(processor: ProcessorMixin) -> bool:

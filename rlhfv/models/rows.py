@@ -24,10 +24,12 @@ def image_part(encoded: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value for name, value in encoded.items() if name not in TEXT_TENSORS}
 
 
-def with_answer(encoded: dict[str, torch.Tensor], tokens: Sequence[int]) -> dict[str, torch.Tensor]:
+def with_answer(
+    encoded: dict[str, torch.Tensor], tokens: Sequence[int], token_type: int = 0
+) -> dict[str, torch.Tensor]:
     """The tensors of one row with an answer's tokens behind its prompt."""
     answer = {"input_ids": torch.tensor([tokens]), "attention_mask": torch.ones(1, len(tokens), dtype=torch.long)}
-    plain = torch.zeros(1, len(tokens), dtype=torch.long)
+    plain = torch.full((1, len(tokens)), token_type)
     return image_part(encoded) | {
         name: torch.cat([value, answer.get(name, plain).to(value.dtype)], dim=1)
         for name, value in text_part(encoded).items()
@@ -68,13 +70,16 @@ def _join(values: Sequence, per_layer: bool):
 class ImageEncoder:
     """The vision tower of a model with the images it encoded last, so that rows and turns share one encoding.
 
-    `shares` is False for models that cannot be given encoded images, or whose encoding depends on the question.
+    `why_not` says why rows cannot share an encoding, "" where they can.
     """
 
     def __init__(self, model: PreTrainedModel):
         encoder = getattr(model.base_model, "get_image_features", None)
-        self.shares = encoder is not None and "mm_encoder_outputs" in inspect.signature(model.forward).parameters
-        self._arguments = set(inspect.signature(encoder).parameters) if self.shares else set()
+        takes = encoder is not None and "mm_encoder_outputs" in inspect.signature(model.forward).parameters
+        self._arguments = set(inspect.signature(encoder).parameters) if takes else set()
+        self.why_not = "" if takes else "this model cannot be given encoded images"
+        if any("input_ids" in name for name in self._arguments):
+            self.why_not = "this model encodes an image together with the question"
         self._encoder = encoder
         self._cached: OrderedDict[tuple, ModelOutput] = OrderedDict()
         self.encoded = 0
@@ -84,14 +89,14 @@ class ImageEncoder:
         if key in self._cached:
             self._cached.move_to_end(key)
             return self._cached[key]
-        if not self.shares:
+        if self.why_not:
             return None
         output = self._encoder(
             **{name: value for name, value in images.items() if name in self._arguments}, return_dict=True
         )
         present = {name for name, value in output.items() if value is not None}
         if "pooler_output" not in present or present - set(FEATURES) - set(TOWER_INTERNALS):
-            self.shares = False
+            self.why_not = "what this model's image encoder returns cannot be divided among rows"
             return None
         self.encoded += 1
         features = join_features([output])

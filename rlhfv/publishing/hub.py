@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import httpx2
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, set_client_factory
@@ -15,14 +15,16 @@ from huggingface_hub.utils import disable_progress_bars, parse_ratelimit_headers
 from huggingface_hub.utils._http import default_client_factory
 
 from rlhfv.errors import InvalidData, StudioError
-from rlhfv.publishing.token import Token, scrub
+from rlhfv.publishing.token import SignInNeeded, Token, scrub
+
+Answer = TypeVar("Answer")
 
 SECONDS = 60
 CONNECT_SECONDS = 10
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
-_READ = "read the repository (permission 'repo.content.read')"
-_WRITE = "write to the repository (role 'write', permission 'repo.write'; OAuth 'contribute-repos' or 'write-repos')"
+READ = "read the repository (permission 'repo.content.read')"
+WRITE = "write to the repository (role 'write', permission 'repo.write'; OAuth 'contribute-repos' or 'write-repos')"
 _CREATE = "create repositories there (role 'write', permission 'repo.write'; OAuth 'contribute-repos')"
 _DISCUSS = "open pull requests (role 'write', permission 'discussion.write')"
 _STATUS = re.compile(r"\b(40[1-9]|412|429|50[0-9])\b")
@@ -84,7 +86,7 @@ class Hub:
                     return None
                 raise
 
-        return self._ask(f"The look at {repo}", _READ, look)
+        return self._ask(f"The look at {repo}", READ, look)
 
     def create(self, repo: str, private: bool, kind: str = "dataset") -> None:
         create = partial(self._api.create_repo, repo, repo_type=kind, private=private, exist_ok=True)
@@ -101,11 +103,11 @@ class Hub:
                 if isinstance(entry, RepoFile)
             }
 
-        return self._ask(f"The list of files of {repo}", _READ, list_files)
+        return self._ask(f"The list of files of {repo}", READ, list_files)
 
     def download(self, repo: str, path: str, commit: str, folder: Path) -> Path:
         download = partial(self._api.hf_hub_download, repo, path, repo_type="dataset", revision=commit)
-        return Path(self._ask(f"The download of {path} from {repo}", _READ, partial(download, local_dir=folder)))
+        return Path(self._ask(f"The download of {path} from {repo}", READ, partial(download, local_dir=folder)))
 
     def commit(
         self,
@@ -118,7 +120,7 @@ class Hub:
     ) -> CommitInfo:
         """All files or none, on top of `parent`."""
         commit = partial(self._api.create_commit, repo, additions, commit_message=message, repo_type=kind)
-        needs = _DISCUSS if pull_request else _WRITE
+        needs = _DISCUSS if pull_request else WRITE
         return self._ask(f"The push to {repo}", needs, partial(commit, parent_commit=parent, create_pr=pull_request))
 
     def find_pull_request(self, repo: str, title: str) -> str:
@@ -130,7 +132,7 @@ class Hub:
             )
             return next((one.url for one in found if one.title == title), "")
 
-        return self._ask(f"The list of pull requests of {repo}", _READ, find)
+        return self._ask(f"The list of pull requests of {repo}", READ, find)
 
     def forget_history(self, repo: str, message: str) -> None:
         """Makes one commit of all, and deletes for good what no file of it uses."""
@@ -143,7 +145,28 @@ class Hub:
             if unused and used <= large.keys():  # else the list names files in another way, and none may be deleted
                 self._api.permanently_delete_lfs_files(repo, unused, rewrite_history=False, repo_type="dataset")
 
-        self._ask(f"The deletion of the history of {repo}", _WRITE, forget)
+        self._ask(f"The deletion of the history of {repo}", WRITE, forget)
+
+    def ask(self, doing: str, needs: str, act: Callable[[HfApi], Answer]) -> Answer:
+        """What `act` gets from this person's client, its errors told like all others.
+
+        Args:
+            doing: what is done, as the beginning of a sentence ("The push to ann/pairs").
+            needs: what the token has to be good for ("read the repository (…)").
+        """
+        return self._ask(doing, needs, partial(act, self._api))
+
+    def scrub(self, text: str) -> str:
+        """The text without this person's token, or anything else that looks like one."""
+        return self._scrub(text)
+
+    def give_secret(self) -> str:
+        """The token itself, for a machine that works in this person's name."""
+        if self._token is False:
+            raise SignInNeeded(
+                "There is no token.", "What works in somebody's name needs their token.", "Sign in to continue."
+            )
+        return self._token.secret
 
     def _ask(self, doing: str, needs: str, act: Callable):
         try:
@@ -165,6 +188,12 @@ class Hub:
                 what,
                 f"The token is not valid any longer, or it may not {needs}. The Hub says: {said}",
                 "Sign in with a token that may, then push again; what waits is kept.",
+            )
+        if status == 402:
+            return HubRefused(
+                what,
+                f"The account that would pay has no credit for it. The Hub says: {said}",
+                "Add credit in the billing settings of that account, or choose what costs less.",
             )
         if status in (409, 412):
             return HubMoved(what, f"Somebody else changed it at the same moment: {said}", "Try again in a minute.")

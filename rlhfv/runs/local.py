@@ -86,6 +86,7 @@ class LocalRuns:
         adapters: Mapping[str, Path] | None = None,
         memory: int = 0,
         alone: bool = False,
+        hold: bool = False,
     ) -> Run:
         """Freeze a folder and queue it; it starts at once when nothing else runs.
 
@@ -96,6 +97,7 @@ class LocalRuns:
             adapters: name → folder, copied into the run.
             memory: bytes; it stays in the queue until so many are free, and others go before it.
             alone: while it works the studio holds no model, see `find_alone`.
+            hold: it is not queued: another machine is to train it.
         """
         config = {
             "title": f"{config['kind']} of {now()[:16].replace('T', ' ')}",
@@ -109,7 +111,8 @@ class LocalRuns:
         with self._locked():
             if base_path is not None:
                 self._remember_location(config, base_path)
-            self._write_record(folder.id, Record(queued=time.time_ns(), memory=memory, alone=alone))
+            queued = None if hold else time.time_ns()
+            self._write_record(folder.id, Record(queued=queued, memory=memory, alone=alone))
         self.start_next()
         return self.get(folder.id)
 
@@ -167,11 +170,26 @@ class LocalRuns:
         self.start_next()
         return self.get(run_id)
 
+    def note_remote(self, run_id: str, remote: dict) -> int:
+        """Keep how a run stands that trains elsewhere. Returns where in its events those of its other machine begin.
+
+        Raises RunFailed for a run that is queued or at work here.
+        """
+        with self._locked():
+            record = self._record(run_id)
+            if record.waits or self._at_work(record, run_id):
+                raise RunFailed(f"The run {run_id!r} is at work here.", "It trains in one place.", "Stop it first.")
+            if record.remote.get("repo") != remote["repo"]:
+                record = Record(events_from=self._events_size(run_id))
+            self._write_record(run_id, replace(record, remote=remote))
+            return record.events_from
+
     def delete(self, run_id: str) -> None:
         """Delete a run with its adapter. Refused while it is at work."""
         with self._locked():
             self.open(run_id)
-            if self._at_work(self._record(run_id), run_id):
+            record = self._record(run_id)
+            if self._at_work(record, run_id) or record.remote.get("state") in (*ALIVE, "queued"):
                 raise RunFailed(
                     f"The run {run_id!r} cannot be deleted.",
                     f"It is {self.get(run_id).state}.",
@@ -251,7 +269,9 @@ class LocalRuns:
         state = read_state(record, tail, alive, known=(self.records / f"{run_id}.json").exists())
         lines = tuple(folder.read_log())
         error = ""
-        if state == "failed":
+        if state == "failed" and record.remote:
+            error = tail.error or record.remote["error"]
+        elif state == "failed":
             error = tail.error or "The worker ended without a word. " + (
                 f"Its last line: {lines[-1]}" if lines else "It was killed, perhaps because memory ran out."
             )
@@ -272,6 +292,7 @@ class LocalRuns:
             lines=lines,
             has_adapter=(folder.adapter / "adapter_config.json").exists(),
             has_model=(folder.model / "config.json").exists(),
+            remote=record.remote,
         )
 
     def _at_work(self, record: Record, run_id: str) -> bool:

@@ -1,6 +1,6 @@
 """What a run is doing, read from its worker process and its events, never stored."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from rlhfv.runs.processes import Process
 
@@ -12,7 +12,8 @@ class Run:
     """A run as it is now. `state`: queued, starting, running, stopping, stopped, failed or done. `place` is its place
     in the queue from 1, `memory` the free bytes a queued run waits for, `eta` seconds, `error` one sentence or more
     when it failed, `lines` the end of its log; `has_adapter` and `has_model` say what it made: a full tuning makes a
-    whole model, which is no voice of the chat but a base of its own."""
+    whole model, which is no voice of the chat but a base of its own. `remote` is empty for a run of this machine, else
+    where it trains as it was last seen: {"repo", "state", "worker", "seen", "job", "error"}."""
 
     id: str
     kind: str
@@ -30,6 +31,7 @@ class Run:
     lines: tuple[str, ...] = ()
     has_adapter: bool = False
     has_model: bool = False
+    remote: dict = field(default_factory=dict)
 
     @property
     def progress(self) -> float:
@@ -45,7 +47,8 @@ class Run:
 @dataclass
 class Record:
     """What is kept of a run outside its folder. `events_from` is where the events of the present attempt begin; it
-    waits in the queue until `memory` bytes are free, and works `alone` when the studio may hold no model beside it."""
+    waits in the queue until `memory` bytes are free, and works `alone` when the studio may hold no model beside it.
+    `remote` is set while it trains elsewhere, see `Run`."""
 
     queued: int | None = None
     process: Process | None = None
@@ -53,6 +56,7 @@ class Record:
     events_from: int = 0
     memory: int = 0
     alone: bool = False
+    remote: dict = field(default_factory=dict)
 
     @property
     def waits(self) -> bool:
@@ -94,6 +98,8 @@ class Tail:
 
 def read_state(record: Record, tail: Tail, alive: bool, known: bool) -> str:
     """The state of a run whose worker is alive or not. `known` is False for a folder that no studio here started."""
+    if record.remote and not alive:
+        return record.remote["state"]
     if record.waits and not alive:
         return "queued"
     if alive:  # also for the moment between its last event and its end: until then the next run cannot start

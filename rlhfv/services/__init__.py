@@ -10,6 +10,7 @@ from rlhfv.corrections.store import Store
 from rlhfv.runs.local import LocalRuns
 from rlhfv.services.actor import Actor, local_actor
 from rlhfv.services.answering import Answering
+from rlhfv.services.backends import Backends
 from rlhfv.services.chat import Chat
 from rlhfv.services.correcting import Correcting
 from rlhfv.services.erasing import Erasing
@@ -39,6 +40,7 @@ class Services:
     reviewing: Reviewing
     training: Training
     publishing: Publishing
+    backends: Backends
     erasing: Erasing
     members: Members
     evaluation: Evaluating
@@ -66,6 +68,7 @@ def build_services(settings: Settings) -> Services:
         reviewing=Reviewing(settings, store),
         training=training,
         publishing=publishing,
+        backends=Backends(training, publishing),
         erasing=Erasing(settings, store, shelf, runs, publishing),
         members=Members(settings),
         evaluation=Evaluating(settings, store, shelf, host, runs),

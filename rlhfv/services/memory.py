@@ -4,6 +4,8 @@ from rlhfv.errors import InvalidData, RunFailed
 
 ASK, UNLOAD, WAIT, ANYWAY = "", "unload", "wait", "anyway"
 """Ask when memory is short; take the chat's model out while the run works; queue until there is room; just start."""
+ELSEWHERE = "elsewhere"
+"""Freeze the run only: another machine is to train it."""
 
 
 class MemoryShort(RunFailed):
@@ -15,6 +17,8 @@ class MemoryShort(RunFailed):
 
 def find_place(room: str, needed: int, free: int, held: int) -> dict:
     """How a run of so many bytes is queued, as `LocalRuns` takes it. Raises `MemoryShort` where one has to ask."""
+    if room == ELSEWHERE:
+        return {"hold": True}
     if room not in (ASK, UNLOAD, WAIT, ANYWAY):
         raise InvalidData(
             f"'{room}' is no way to make room.",

@@ -7,7 +7,7 @@ from rlhfv.errors import NotFound
 from rlhfv.run_folder import RunFolder
 from rlhfv.runs.local import LocalRuns, Run
 from rlhfv.services.actor import Actor
-from rlhfv.services.memory import ANYWAY, find_place
+from rlhfv.services.memory import ANYWAY, ELSEWHERE, find_place
 from rlhfv.services.model_host import ModelHost
 from rlhfv.settings import Settings
 
@@ -85,7 +85,7 @@ class OwnRuns:
 
     def _place(self, room: str, need: Callable[[], tuple[int, int]]) -> dict:
         """How a run is queued; what it needs is counted only where it matters."""
-        return find_place(room, *((0, 0) if room == ANYWAY else need()), held=self.host.held)
+        return find_place(room, *((0, 0) if room in (ANYWAY, ELSEWHERE) else need()), held=self.host.held)
 
     def _placed(self, run: Run) -> Run:
         self.host.make_room()

@@ -129,6 +129,11 @@ class Publishing:
             return None
         return session
 
+    def hub(self, actor: Actor) -> "Hub":
+        """The Hub with the token that the actor gave. Raises SignInNeeded for one who gave none."""
+        actor.require("chat")
+        return self._hub(actor)
+
     def _hub(self, actor: Actor) -> "Hub":
         session = self._session(actor)
         if session is None:

@@ -16,6 +16,7 @@ from rlhfv.ddpo.check import CheckReport, check_run
 from rlhfv.ddpo.config import RECIPES, TrainingConfig
 from rlhfv.errors import InvalidData, RunFailed
 from rlhfv.evaluation.reask import EditVerdict, judge_lexically, judge_with_truth
+from rlhfv.models.catalog import Entry
 from rlhfv.runs.local import LocalRuns, Run
 from rlhfv.services.actor import Actor
 from rlhfv.services.memory import ANYWAY
@@ -90,9 +91,13 @@ class Training(OwnRuns):
         actor.require("train")
         if not copy_of:
             return check_run(self._pairs(actor), config, self.host.entry, self.shelf.path)
-        folder = self.folder(actor, copy_of)
+        return self.check_frozen(actor, copy_of, config, self.host.entry)
+
+    def check_frozen(self, actor: Actor, run_id: str, config: TrainingConfig, entry: Entry) -> CheckReport:
+        """`check` of the pairs of a run, on the base `entry`."""
+        folder = self.folder(actor, run_id)
         pairs = [PreferencePair.from_row(row) for row in folder.read_rows()]
-        return check_run(pairs, config, self.host.entry, folder.image_path)
+        return check_run(pairs, config, entry, folder.image_path)
 
     def can_add_oracle_pairs(self) -> bool:
         return self.host.entry.world is not None

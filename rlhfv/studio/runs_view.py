@@ -67,6 +67,8 @@ def heading(run: Run, acts: list[Node], unit: str) -> list[Node]:
 def _course(run: Run, unit: str) -> str:
     if run.memory:
         return f"Waits until {gigabytes(run.memory)} of memory are free."
+    if run.remote:
+        return _course_elsewhere(run, unit)
     if run.state == "queued":
         return f"Waits for its turn, number {run.place or 1} in the queue."
     if run.state == "starting":
@@ -75,6 +77,18 @@ def _course(run: Run, unit: str) -> str:
         return "Stopping; a checkpoint is kept."
     left = f" · about {human_seconds(run.eta)} left" if run.eta else ""
     return f"{unit} {run.step:,} of {run.total_steps:,}{left}" if run.total_steps else "Running …"
+
+
+def _course_elsewhere(run: Run, unit: str) -> str:
+    """As it was last seen; who is signed in to the Hub sees it again every few seconds."""
+    repo, seen = (
+        run.remote["repo"],
+        f"last seen {moment(run.remote['seen'])}" if run.remote["seen"] else "not seen yet",
+    )
+    if run.state == "queued":
+        return f"Waits in {repo} for a machine that takes it; {seen}."
+    done = f"{unit} {run.step:,} of {run.total_steps:,}" if run.total_steps else "At work"
+    return f"{done} on {run.remote['worker'] or 'a job'}, through {repo}; {seen}. Sign in to the Hub to follow it."
 
 
 def ask_for_room(short: MemoryShort, ref: str) -> list[Node]:

@@ -204,6 +204,7 @@ def build(services: Services) -> TrainTab:
         return {command: train_view.command(training.command(who, config)), source: _source(config)}
 
     def tick(run_id, compared, before, sure, request: gr.Request):
+        services.backends.refresh_soon(actor(request), run_id)
         return show_runs(actor(request), run_id, compared, sure, before, only_news=True)
 
     def open_run(event: gr.EventData, before, request: gr.Request):
@@ -238,7 +239,13 @@ def build(services: Services) -> TrainTab:
 
     def resume(who: Actor, run_id: str, room: str, before) -> Iterator[dict]:
         yield {message: [progress(None, "Reading the run …")]}
-        yield from begin(who, lambda: training.resume(who, run_id, room).id, run_id, before, {})
+
+        def go() -> str:
+            if training.run(who, run_id).remote:
+                return services.backends.resume(who, run_id).id
+            return training.resume(who, run_id, room).id
+
+        yield from begin(who, go, run_id, before, {})
 
     def start_run(before, copy_of, name, request: gr.Request, *values):
         yield from start_with(actor(request), ASK, before, copy_of, name, *values)
@@ -266,7 +273,7 @@ def build(services: Services) -> TrainTab:
                 records.forget(run_id)
                 note = [h("p.done", "The run is deleted.", role="status")]
             elif event.act == "stop":
-                training.stop(who, run_id)
+                services.backends.stop(who, run_id)
             elif event.act == "duplicate":
                 run = training.run(who, run_id)
                 config = TrainingConfig.from_dict(run.config["training"])

@@ -44,6 +44,16 @@ def test_usable_and_skipped_rows_with_reasons_and_costs(bases, find_image, names
     assert report.to_dict()["usable"] == 12
 
 
+@pytest.mark.parametrize("family", ["llava", "smolvlm", "qwen2_5_vl"])
+def test_packed_rows_are_counted_as_the_shorter_ones_they_are(bases, find_image, pairs, monkeypatch, family):
+    monkeypatch.setattr("rlhfv.ddpo.cost.measure_speed", lambda *_: 1e6)  # so slow that the start counts for nothing
+    entry = find_entry(str(bases[family]))
+    packed, plain = (check_run(pairs, SHORT.changed(packed=way), entry, find_image) for way in ("auto", "off"))
+    assert 1.15 < plain.seconds / packed.seconds < 2.0
+    assert packed.memory < plain.memory
+    assert packed.steps == plain.steps
+
+
 def test_pictures_that_the_shelf_lost_or_that_are_broken_are_reasons(bases, find_image, names, pairs, tmp_path):
     """The studio asks its shelf, which has no path for what it does not hold."""
     shelf = ImageShelf(tmp_path / "shelf")

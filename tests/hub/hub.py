@@ -6,14 +6,14 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlencode
 
-from tests.hub import commits, discussions, files, lfs, people, repos, xet
+from tests.hub import commits, discussions, files, jobs, lfs, people, repos, xet
 from tests.hub.faults import Fault, Faults
 from tests.hub.people import People
 from tests.hub.server import HubServer
 from tests.hub.storage import Commit, File, Repo, Storage
 from tests.hub.wire import Refusal, Request, Route
 
-AREAS = (people, repos, files, commits, discussions, lfs, xet)
+AREAS = (people, repos, files, commits, discussions, jobs, lfs, xet)
 
 
 class Hub:
@@ -28,6 +28,7 @@ class Hub:
         self.people = People()
         self.faults = Faults()
         self.uploads = lfs.Uploads()
+        self.jobs = jobs.Jobs(self.storage.folder / "jobs")
         self.part_size = 5_000_000_000
         self.routes: list[Route] = [route for area in AREAS for route in area.ROUTES]
         self.requests: list[Request] = []
@@ -40,6 +41,7 @@ class Hub:
         return self
 
     def __exit__(self, *_) -> None:
+        self.jobs.stop()
         self.stop()
         if self._temporary:
             self._temporary.cleanup()

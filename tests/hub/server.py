@@ -1,5 +1,6 @@
 """The HTTP plumbing: sockets, bodies, the routing table, faults and the record of every request."""
 
+import json
 import re
 import socket
 import struct
@@ -16,6 +17,13 @@ from tests.hub.wire import Refusal, Request, Response
 
 SECRET_HEADERS = ("authorization", "cookie")
 KEPT_BODY = 1_000_000
+
+
+def without_secrets(request: Request) -> bytes:
+    """The body as far as no token belongs there: a job's secrets are made for them."""
+    if not re.fullmatch(r"POST /api/jobs/[^/]+", str(request)):
+        return request.body
+    return json.dumps({**request.json(), "secrets": None}).encode()
 
 
 class Dropped(Exception):
@@ -86,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
         request.fault = str(fault) if fault else None
         try:
             self.receive(request, fault)
-            request.leaks = hub.people.find_tokens([path, query, *shown.values()], request.body)
+            request.leaks = hub.people.find_tokens([path, query, *shown.values()], without_secrets(request))
             response = self.respond(request, headers.get("authorization", ""), fault, handle, groups)
             self.send(request, response, fault)
         except Dropped:
@@ -136,15 +144,27 @@ class Handler(BaseHTTPRequestHandler):
         if drop == "reply":
             raise Dropped
         request.status = response.status
-        headers = {"Content-Length": str(len(response.body)), **response.headers}
+        length = {"Transfer-Encoding": "chunked"} if response.stream else {"Content-Length": str(len(response.body))}
+        headers = {**length, **response.headers}
         lines = [f"HTTP/1.1 {response.status} {responses.get(response.status, '')}"]
         lines += [f"{name}: {text}" for name, text in headers.items()]
         head = "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
+        if response.stream:
+            self.wfile.write(head)
+            return self.send_stream(response, drop)
         body = b"" if request.method == "HEAD" else response.body
         if drop == "after":
             self.wfile.write((head + body)[: len(head) + len(body) // 2 if body else len(head) // 2])
             raise Dropped
         self.wfile.write(head + body)
+
+    def send_stream(self, response: Response, drop: str | None) -> None:
+        """Chunk by chunk; a connection that drops "after" is cut after the third."""
+        for number, piece in enumerate(response.stream):
+            if drop == "after" and number == 3:
+                raise Dropped
+            self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        self.wfile.write(b"0\r\n\r\n")
 
     def reset(self) -> None:
         """Ends the connection the hard way: the peer sees a reset, not an end."""

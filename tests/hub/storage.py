@@ -145,6 +145,7 @@ def make_commit(
 
 class Storage:
     def __init__(self, folder: Path):
+        self.folder = folder
         self.lock = threading.RLock()
         self.repos: dict[str, Repo] = {}
         self.moved: dict[str, str] = {}

@@ -5,7 +5,7 @@ came over the wire, still quoted; the function gets the Hub, the request and the
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -56,9 +56,12 @@ class Request:
 
 @dataclass
 class Response:
+    """With a `stream` the answer comes piece by piece, and `body` is empty."""
+
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+    stream: Iterator[bytes] | None = None
 
 
 class Refusal(Exception):

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from rlhfv.corrections.conversation import Prompt, Sampling, Turn
 from rlhfv.models.local import Generated, LocalModel, Row, load_model
+from tests.models.families import ARCHITECTURES
 from tests.models.tiny import BUILDERS, add_random_adapter
 
 torch.set_num_threads(1)
@@ -29,6 +30,13 @@ def folders(tmp_path_factory) -> dict[str, Path]:
         made[family] = build(root / family)
         made[f"{family}-adapter"] = add_random_adapter(made[family], root / f"{family}-adapter", seed=1)
     return made
+
+
+@pytest.fixture(scope="session")
+def architectures(tmp_path_factory) -> dict[str, Path]:
+    """Family, by the name people know it by → model folder: all of them."""
+    root = tmp_path_factory.mktemp("architectures")
+    return {name: build(root / name.replace(" ", "-").lower()) for name, build in ARCHITECTURES.items()}
 
 
 @pytest.fixture(scope="session")

@@ -220,7 +220,7 @@ def test_a_model_that_takes_no_encoded_images_falls_back(folders, pictures):
     adapter = next(iter(model.adapters()))
     rows = [Row(None, one_turn(pictures[0])), Row(adapter, one_turn(pictures[0]))]
     expected = generate(model, rows)
-    model._engine.images.shares = False
+    model._engine.images.why_not = "it takes none"
     model._engine.images._cached.clear()
     assert [answer.tokens for answer in fallback_rows(model, adapter, pictures)] == [a.tokens for a in expected]
     model.unload()

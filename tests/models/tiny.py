@@ -75,7 +75,7 @@ def write_json(path: Path, data: dict) -> None:
 
 def save_model(model, tokenizer, folder: Path, dtype: torch.dtype) -> None:
     """Saves the model; its control tokens score 0, so greedy answers are text and go on until their length limit."""
-    if not model.config.tie_word_embeddings:
+    if not getattr(model.config, "tie_word_embeddings", False):
         with torch.no_grad():
             model.get_output_embeddings().weight[sorted(tokenizer.added_tokens_decoder)] = 0
     model.to(dtype).save_pretrained(folder)

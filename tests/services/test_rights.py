@@ -11,7 +11,7 @@ from rlhfv.settings import Settings
 
 ROOMS = (
     *("chat", "corrections", "hints", "queue", "answering", "reviewing"),
-    *("training", "publishing", "erasing", "members", "evaluation"),
+    *("training", "publishing", "backends", "erasing", "members", "evaluation"),
 )
 # What these say is the same for everybody.
 FOR_EVERYBODY = {"recipes", "can_add_oracle_pairs", "can_evaluate", "picture", "address", "may_sign_in_as_owner"}

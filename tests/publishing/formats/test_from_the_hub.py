@@ -1,8 +1,10 @@
 """Datasets on the Hub, streamed by the real client from a Hub of our own."""
 
+import huggingface_hub
 import pytest
 from huggingface_hub import CommitOperationAdd
 
+from rlhfv.cli import main
 from rlhfv.corrections.exchange import RowProblem
 from rlhfv.errors import InvalidData
 from rlhfv.publishing import formats
@@ -56,3 +58,16 @@ def test_a_dataset_that_is_not_there_is_told(connect, shelf):
     connect(None)
     with pytest.raises(InvalidData, match="The dataset nobody/nothing could not be opened"):
         list(formats.read("nobody/nothing", "trl", shelf))
+
+
+def test_the_command_reads_with_the_token_that_it_is_told_to_take(publish, owner, tmp_path, monkeypatch, capsys):
+    """What `hf auth login` left on the machine is taken for `--login` only."""
+    name, saved = publish(private=True), tmp_path / "saved-token"
+    saved.write_text(owner)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(saved))
+    imports = ["pairs", "import", name, "--data-dir", str(tmp_path / "data")]
+    assert main(imports) == 2 and "could not be opened" in capsys.readouterr().err
+    assert main([*imports, "--login"]) == 0 and "3 pairs imported" in capsys.readouterr().err
+    monkeypatch.setenv("MY_TOKEN", owner)
+    assert main([*imports, "--token-env", "MY_TOKEN"]) == 0 and owner not in capsys.readouterr().err
+    saved.unlink()

@@ -1,0 +1,116 @@
+"""Whole runs with packed rows: the losses of two rows a pair, and a way back to them that is told."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from rlhfv.corrections.conversation import Prompt
+from rlhfv.ddpo import packing
+from rlhfv.ddpo import train as training
+from rlhfv.ddpo.train import run, train
+from rlhfv.models.catalog import find_entry
+from rlhfv.run_folder import RunFolder
+from tests.ddpo.conftest import SHORT
+from tests.models.tiny import BUILDERS
+
+pytestmark = pytest.mark.usefixtures("few_looks")
+
+
+def start(base, images, pairs, folder, config=SHORT):
+    return train(pairs, config, images=images, output=folder, model=str(base))
+
+
+def told(folder):
+    """Whether the run was packed, and what it said about it."""
+    events, _ = RunFolder(folder).read_events()
+    (event,) = [event for event in events if event["kind"] == "log" and "packed" in event]
+    return event["packed"], event["text"]
+
+
+def losses(folder):
+    events, _ = RunFolder(folder).read_events()
+    return [event["loss"] for event in events if event["kind"] == "step" and "loss" in event]
+
+
+def held_out(folder):
+    events, _ = RunFolder(folder).read_events()
+    return [event["eval_loss"] for event in events if event["kind"] == "step" and "eval_loss" in event]
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+def test_packed_runs_end_with_the_losses_of_two_rows_a_pair(bases, images, pairs, tmp_path, family):
+    some = [*pairs[:9], dataclasses.replace(pairs[9], prompt=Prompt("what is said?", ()))]
+    config = SHORT.changed(eval_fraction=0.2, normalised=True, learning_rate=1e-4)
+    for way in ("auto", "off"):
+        assert start(bases[family], images, some, tmp_path / way, config.changed(packed=way)).state == "done"
+    assert told(tmp_path / "auto")[0]
+    assert "times fewer tokens" in told(tmp_path / "auto")[1]
+    assert told(tmp_path / "off") == (False, "Two rows a pair: that was asked for.")
+    assert losses(tmp_path / "auto") == pytest.approx(losses(tmp_path / "off"), abs=1e-5)
+    assert held_out(tmp_path / "auto") == pytest.approx(held_out(tmp_path / "off"), abs=1e-5)
+    assert len(losses(tmp_path / "auto")) > 4
+
+
+def test_checkpointing_and_full_tuning_are_packed_too(bases, images, pairs, tmp_path):
+    changes = {"checkpointing": {"gradient_checkpointing": True}, "full": {"full_tuning": True, "learning_rate": 1e-4}}
+    for name, change in changes.items():
+        for way in ("auto", "off"):
+            config = SHORT.changed(packed=way, epochs=2, **change)
+            start(bases["llava"], images, pairs[:8], tmp_path / name / way, config)
+        assert told(tmp_path / name / "auto")[0]
+        assert losses(tmp_path / name / "auto") == pytest.approx(losses(tmp_path / name / "off"), abs=1e-4)
+
+
+def test_in_bfloat16_packed_rows_pass_the_check(bases, images, pairs, tmp_path):
+    start(bases["llava"], images, pairs[:8], tmp_path / "run", SHORT.changed(precision="bfloat16", epochs=1))
+    assert told(tmp_path / "run")[0]
+
+
+def test_where_packed_scores_differ_a_run_takes_two_rows_and_says_why(bases, images, pairs, tmp_path, monkeypatch):
+    def blind(branches, *rest):
+        return packing.torch.eye(branches.shape[1], dtype=bool).expand(len(branches), 1, -1, -1)
+
+    monkeypatch.setattr(packing, "branch_mask", blind)
+    assert start(bases["llava"], images, pairs[:4], tmp_path / "run").state == "done"
+    packed, text = told(tmp_path / "run")
+    assert not packed
+    assert "scores differ from two rows a pair" in text
+    monkeypatch.undo()
+    start(bases["llava"], images, pairs[:4], tmp_path / "off", SHORT.changed(packed="off"))
+    assert losses(tmp_path / "run") == losses(tmp_path / "off")
+
+
+@pytest.mark.parametrize("way", ["auto", "off"])
+def test_a_resumed_run_goes_on_in_the_way_it_began(bases, images, pairs, tmp_path, monkeypatch, way):
+    look = training.DDPOTrainer.log
+
+    def log(self, logs, start_time=None):
+        look(self, logs, start_time)
+        if self.state.global_step == 2 and "loss" in logs:
+            Path(self.args.output_dir).parent.joinpath("stop").touch()
+
+    start(bases["llava"], images, pairs[:8], tmp_path / "whole", SHORT.changed(packed=way))
+    monkeypatch.setattr(training, "TrainingConfig", Began)
+    Began.packed = way
+    with monkeypatch.context() as patch:
+        patch.setattr(training.DDPOTrainer, "log", log)
+        assert start(bases["llava"], images, pairs[:8], tmp_path / "run").state == "stopped"
+    Began.packed = "auto"
+    folder = RunFolder(tmp_path / "run")
+    before, _ = folder.read_events()
+    assert run(folder, find_entry(str(bases["llava"]))).state == "done"
+    events, _ = folder.read_events()
+    (event,) = [event for event in events[len(before) :] if "packed" in event]
+    assert event["packed"] == (way == "auto")
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+class Began:
+    """Reads the settings of a run that was begun by a version without packed rows."""
+
+    packed = "auto"
+
+    @classmethod
+    def from_dict(cls, data):
+        return SHORT.changed(packed=cls.packed)
