@@ -38,14 +38,6 @@ class RowProblem:
         return f"{place}: {self.what} {self.why} {self.fix}"
 
 
-@dataclass(frozen=True)
-class ImportReport:
-    """The valid pairs of a file, and what is wrong with each other row."""
-
-    pairs: tuple[PreferencePair, ...]
-    problems: tuple[RowProblem, ...]
-
-
 def export_pairs(pairs: Iterable[PreferencePair], folder: str | Path, image_path: Callable[[str], Path]) -> int:
     """Writes `pairs.jsonl` and `images/` into the folder, made if need be; returns the number of pairs.
 
@@ -66,14 +58,6 @@ def export_pairs(pairs: Iterable[PreferencePair], folder: str | Path, image_path
         os.fsync(file.fileno())
     os.replace(temporary, folder / PAIRS_FILE)
     return count
-
-
-def import_pairs(path: str | Path, shelf: ImageShelf) -> ImportReport:
-    """All that `read_pairs` reads, at once."""
-    pairs, problems = [], []
-    for row in read_pairs(path, shelf):
-        (problems if isinstance(row, RowProblem) else pairs).append(row)
-    return ImportReport(tuple(pairs), tuple(problems))
 
 
 def read_pairs(path: str | Path, shelf: ImageShelf) -> Iterator[PreferencePair | RowProblem]:

@@ -198,7 +198,7 @@ class _Run:
         images = ImageInputs(base.model, base.processor, self.folder.image_path)
         pairs = self._encode(base, images, rows.values())
         training, held_out = split_held_out(pairs, config.eval_fraction, config.seed)
-        checkpoint = last_checkpoint(self.folder)
+        checkpoint = self.folder.last_checkpoint()
         trainer = self._make_trainer(base, model, images, training, held_out, checkpoint)
         self.references = ReferenceCache(self.folder.path / "reference.safetensors", describe_setting(base))
         self._crosscheck(model, images, trainer, pairs, bool(checkpoint))
@@ -422,16 +422,6 @@ class _Run:
             self.emit("done", message=message, made=made, figures=figures, warnings=warnings)
             shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
         return TrainingResult("done", path, figures, tuple(trainer.watch.raised))
-
-
-def last_checkpoint(folder: RunFolder) -> Path | None:
-    """The newest checkpoint that was written to its end; Trainer writes its state last."""
-    for path in reversed(folder.list_checkpoints()):
-        with contextlib.suppress(OSError, ValueError):
-            state = json.loads((path / "trainer_state.json").read_text())
-            if f"checkpoint-{state['global_step']}" == path.name:
-                return path
-    return None
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """The runs an actor may see and steer: everybody's on a machine of one person, else those they started."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rlhfv.services.model_host import ModelHost
 from rlhfv.settings import Settings
 
 
-class OwnRuns:
+class OwnRuns(ABC):
     """`LocalRuns` behind an actor's rights, for one `kind` of run ("training" or "evaluation")."""
 
     kind = ""
@@ -59,9 +60,9 @@ class OwnRuns:
 
     # ---- for the kinds of runs
 
+    @abstractmethod
     def _need_of(self, actor: Actor, run: Run) -> tuple[int, int]:
         """Bytes that the run needs, and bytes that are free."""
-        raise NotImplementedError
 
     def _start(
         self,

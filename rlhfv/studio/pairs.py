@@ -112,7 +112,8 @@ def build(services: Services) -> PairsTab:
 
     def show_tab(who: Actor, pair_id: str, *searched, clear: bool = False) -> dict:
         """The whole tab, with the annotators and models that can be asked for now. The fields keep what is in them,
-        which may be more by now, unless they are cleared."""
+        which may be more by now, unless they are cleared.
+        """
         known = corrections.filter_choices(who)
         people = [(ANY, ""), *((name, name) for name in known["annotators"] if name)]
         models = [(ANY, ""), *((shown.short(name), name) for name in known["models"] if name)]

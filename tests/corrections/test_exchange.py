@@ -2,18 +2,26 @@ import io
 import json
 import zipfile
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy
 import pytest
 from PIL import Image
 
 from rlhfv.corrections.conversation import Prompt, Turn
-from rlhfv.corrections.exchange import export_datasets, export_pairs, import_pairs
+from rlhfv.corrections.exchange import RowProblem, export_datasets, export_pairs, read_pairs
 from rlhfv.corrections.images import ImageShelf
 from rlhfv.corrections.pairs import dump_row, load_pairs
 from rlhfv.errors import InvalidData
 
 ROW = {"question": "What is there?", "chosen": "A cat.", "rejected": "A dog."}
+
+
+def import_pairs(path, shelf) -> SimpleNamespace:
+    """Good rows and bad ones, apart."""
+    rows = list(read_pairs(path, shelf))
+    problems = tuple(row for row in rows if isinstance(row, RowProblem))
+    return SimpleNamespace(pairs=tuple(row for row in rows if row not in problems), problems=problems)
 
 
 @pytest.fixture

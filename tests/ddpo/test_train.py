@@ -16,7 +16,7 @@ from rlhfv.corrections.conversation import Prompt, Sampling, Turn
 from rlhfv.ddpo import train as training
 from rlhfv.ddpo.base import load_base
 from rlhfv.ddpo.reference import StaleReference
-from rlhfv.ddpo.train import last_checkpoint, run, train
+from rlhfv.ddpo.train import run, train
 from rlhfv.errors import InvalidData, RunFailed
 from rlhfv.models.catalog import find_entry
 from rlhfv.models.local import Row, load_model
@@ -228,7 +228,7 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one(
         stop_after(patch, step)
         stopped = start(bases["llava"], images, pairs, tmp_path / "broken", config)
     assert stopped.state == "stopped"
-    assert last_checkpoint(RunFolder(tmp_path / "broken")).name == f"checkpoint-{step + 1}"
+    assert RunFolder(tmp_path / "broken").last_checkpoint().name == f"checkpoint-{step + 1}"
     assert events(tmp_path / "broken")[-1]["state"] == "stopped"
     assert not (tmp_path / "broken" / "adapter").exists()
     torch.manual_seed(12345)  # whatever else happened in the process
@@ -253,7 +253,7 @@ def test_a_checkpoint_torn_by_a_kill_is_passed_over(bases, images, pairs, tmp_pa
     torn = newest.with_name("checkpoint-8")
     shutil.copytree(newest, torn)
     (torn / "trainer_state.json").write_text('{"global_step": 8, "log_hist')
-    assert last_checkpoint(folder) == newest
+    assert folder.last_checkpoint() == newest
 
 
 def test_a_resumed_run_refuses_a_reference_of_another_setting(bases, images, pairs, tmp_path, monkeypatch):
@@ -316,7 +316,7 @@ def test_a_ruinous_rate_warns_before_the_end(bases, images, pairs, tmp_path, sto
     assert result.warnings
     assert result.state == ("stopped" if stop else "done")
     assert (last < 18) == stop
-    assert bool(last_checkpoint(RunFolder(tmp_path / "run"))) == stop
+    assert bool(RunFolder(tmp_path / "run").last_checkpoint()) == stop
 
 
 def test_a_calm_run_does_not_warn(finished):
@@ -343,7 +343,7 @@ def test_full_tuning_moves_every_part_and_resumes_exactly(bases, images, pairs, 
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         start(bases["llava"], images, pairs[:8], tmp_path / "broken", config)
-    assert last_checkpoint(RunFolder(tmp_path / "broken")).name == "checkpoint-3"
+    assert RunFolder(tmp_path / "broken").last_checkpoint().name == "checkpoint-3"
     resumed = run(tmp_path / "broken", find_entry(str(bases["llava"])))
     models = [load_base(find_entry(str(place)), config).model for place in (bases["llava"], whole.path, resumed.path)]
     before, after, again = [dict(model.named_parameters()) for model in models]
