@@ -7,61 +7,25 @@ run.
 import argparse
 import contextlib
 import importlib.metadata
-import json
-import math
 import os
-import shutil
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
-from transformers import TrainingArguments, set_seed
 
 from rlhfv.corrections.pairs import PreferencePair
-from rlhfv.ddpo.base import Base, base_identity, find_base, load_base, make_trainable, without_adapter
-from rlhfv.ddpo.batches import Collator, EncodedPair, PairEncoder, Unusable, split_held_out
-from rlhfv.ddpo.card import write_card
+from rlhfv.ddpo.attempt import Attempt, Stopped, TrainingResult
+from rlhfv.ddpo.base import base_identity
 from rlhfv.ddpo.config import TrainingConfig
-from rlhfv.ddpo.cost import count_cost, pairs_at_once, total_steps
-from rlhfv.ddpo.crosscheck import choose_fast_ways, compare_packed
-from rlhfv.ddpo.export import save_whole_model
-from rlhfv.ddpo.packing import PACKED, PackedCollator, tokens_saved
-from rlhfv.ddpo.reference import ReferenceCache, StaleReference, compute_references, describe_setting, pair_key
-from rlhfv.ddpo.scoring import score_at_sites
-from rlhfv.ddpo.trainer import WATCH_FILE, DDPOTrainer
-from rlhfv.ddpo.vision import ImageInputs
-from rlhfv.ddpo.watch import Warned, Watch, answer_probes, choose_probes, measure_probes
-from rlhfv.errors import InvalidData, RunFailed, StudioError
-from rlhfv.models.catalog import Entry, available_memory, find_entry
+from rlhfv.errors import StudioError
+from rlhfv.models.catalog import Entry, find_entry
 from rlhfv.run_folder import RunFolder, now
 
-LOOKS = 8
-"""How often a run asks its probes, measures held-out pairs and keeps a checkpoint."""
 STOP_FILE = "stop"
-_SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-
-
-class Stopped(Exception):
-    """Asked to stop before training began."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """`path` holds the adapter (or, after full tuning, the model); `figures` the last figures; `warnings` the signs of
-    ruin that were seen. `state` is "done" or "stopped"; a stopped run has no `path`."""
-
-    state: str
-    path: Path | None
-    figures: dict
-    warnings: tuple[str, ...] = ()
 
 
 def train(
@@ -131,7 +95,7 @@ def run(folder: RunFolder | Path | str, entry: Entry | None = None) -> TrainingR
         should_stop = stack.enter_context(_listen_for_stop(folder, emit))
         try:
             emit("state", state="starting", message="Loading the base.")
-            return _Run(folder, settings, emit, should_stop, main).go(entry)
+            return Attempt(folder, settings, emit, should_stop, main).go(entry)
         except Stopped:
             emit("state", state="stopped", message="Stopped before the first step; nothing was learnt yet.")
             return TrainingResult("stopped", None, {})
@@ -177,251 +141,6 @@ def _listen_for_stop(folder: RunFolder, emit) -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             signal.signal(number, handler)
         file.unlink(missing_ok=True)
-
-
-class _Run:
-    """One attempt at a run."""
-
-    def __init__(self, folder: RunFolder, settings: dict, emit: Callable, should_stop: Callable[[], bool], main: bool):
-        self.folder, self.settings, self.emit, self.main = folder, settings, emit, main
-        self.stop_asked = should_stop
-        self.config = TrainingConfig.from_dict(settings["training"])
-        self.began = time.monotonic()
-        self._told = 0.0
-
-    def go(self, entry: Entry | None) -> TrainingResult:
-        config = self.config
-        rows = {row["id"]: row for row in self.folder.read_rows()}
-        base = load_base(entry or find_base(self.settings["base"]), config, self.settings["base"])
-        score_at_sites(base.model)
-        model = make_trainable(base, config)
-        images = ImageInputs(base.model, base.processor, self.folder.image_path)
-        pairs = self._encode(base, images, rows.values())
-        training, held_out = split_held_out(pairs, config.eval_fraction, config.seed)
-        checkpoint = self.folder.last_checkpoint()
-        trainer = self._make_trainer(base, model, images, training, held_out, checkpoint)
-        self.references = ReferenceCache(self.folder.path / "reference.safetensors", describe_setting(base))
-        self._crosscheck(model, images, trainer, pairs, bool(checkpoint))
-        self._compute_references(model, trainer, pairs, checkpoint)
-        self.emit(
-            "state",
-            state="running",
-            message=f"Training on {len(training)} pairs, {len(held_out)} held out.",
-            pairs=len(training),
-            held_out=len(held_out),
-            resumed=bool(checkpoint),
-        )
-        set_seed(config.seed)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if trainer.stopped_by and trainer.state.global_step < trainer.state.max_steps:
-            return self._stopped(trainer)
-        return self._finish(base, trainer, rows, training, held_out)
-
-    # ---- before the first step
-
-    def _encode(self, base: Base, images: ImageInputs, rows: Iterable[dict]) -> list[EncodedPair]:
-        encoder = PairEncoder(base.processor, self.folder.image_path, self.config, base.end_tokens, images.keep)
-        usable, rows = [], list(rows)
-        for number, row in enumerate(rows, 1):
-            self._tell("Reading pairs and images", number, len(rows))
-            try:
-                usable.append(encoder.encode(PreferencePair.from_row(row)))
-            except Unusable as reason:
-                self.emit("skip", pair=row["id"], reason=str(reason))
-            except StudioError as error:
-                self.emit("skip", pair=row["id"], reason=f"{error.what} {error.why}")
-        if not usable:
-            raise RunFailed(
-                f"None of {len(rows)} pairs can be trained on.",
-                "Each was left out; the reasons stand in the run's list of skipped pairs.",
-                "Correct more answers, or change the settings that leave pairs out.",
-            )
-        return usable
-
-    def _make_trainer(self, base, model, images, training, held_out, checkpoint) -> DDPOTrainer:
-        config, world = self.config, PartialState().num_processes
-        device = PartialState().device
-        if config.batch_size % world:
-            raise InvalidData(
-                f"A batch of {config.batch_size} pairs is to be shared by {world} devices.",
-                "Each device has to get the same number.",
-                f"Choose a batch size that {world} divides.",
-            )
-        longest = max(pair.length for pair in [*training, *held_out])
-        cost = count_cost(base.model.config, config, base.bfloat16)
-        at_once = pairs_at_once(config.batch_size // world, longest, cost, available_memory(device))
-        steps = total_steps(len(training), config, at_once, world)
-        every = max(1, math.ceil(steps / LOOKS))
-        watch = Watch()
-        if checkpoint:
-            watch = Watch.from_state(json.loads((checkpoint / WATCH_FILE).read_text()))
-        probes = choose_probes(held_out or training, config.seed)
-        wanted = self._chosen_texts([pair.id for pair in probes])
-
-        def probe() -> tuple[float, float]:
-            answers = answer_probes(model, base.processor.tokenizer, probes, images, base.end_tokens)
-            return measure_probes(answers, wanted)
-
-        checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
-        arguments = TrainingArguments(
-            output_dir=str(self.folder.checkpoints),
-            per_device_train_batch_size=at_once,
-            per_device_eval_batch_size=at_once,
-            gradient_accumulation_steps=config.batch_size // world // at_once,
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            num_train_epochs=config.epochs,
-            max_steps=config.steps or -1,
-            warmup_steps=min(math.ceil(config.warmup_ratio * steps), steps - 1),  # the first of them has rate 0
-            lr_scheduler_type=_SCHEDULES[config.schedule],
-            logging_steps=1,
-            logging_nan_inf_filter=False,
-            eval_strategy="steps" if held_out else "no",
-            eval_steps=every,
-            save_strategy="steps",
-            save_steps=every,
-            save_total_limit=2,
-            bf16=base.bfloat16,
-            **(checkpointing if config.gradient_checkpointing else {}),
-            ddp_find_unused_parameters=False,
-            remove_unused_columns=False,
-            dataloader_pin_memory=device.type == "cuda",
-            use_cpu=device.type == "cpu",
-            report_to="none",
-            disable_tqdm=True,
-            seed=config.seed,
-        )
-        pad = base.processor.tokenizer.pad_token_id
-        return DDPOTrainer(
-            config=config,
-            collator=Collator(base.end_tokens[0] if pad is None else pad, images),
-            watch=watch,
-            emit=self.emit,
-            probe=probe,
-            should_stop=self._should_stop,
-            look_every=every,
-            model=model,
-            args=arguments,
-            train_dataset=training,
-            eval_dataset=held_out or None,
-        )
-
-    def _chosen_texts(self, ids: list[str]) -> list[str]:
-        chosen = {row["id"]: row["chosen"] for row in self.folder.read_rows()}
-        return [chosen[name] for name in ids]
-
-    def _crosscheck(self, model, images: ImageInputs, trainer: DDPOTrainer, pairs, resumed: bool) -> None:
-        model.to(PartialState().device).eval()
-        packed = PackedCollator(trainer.data_collator.pad_token, images, images.base)
-
-        def score(batch: list[EncodedPair], whole_logits: bool) -> torch.Tensor:
-            trainer.whole_logits = whole_logits
-            return trainer.score_pairs(model, batch)
-
-        reason = "that was asked for" if self.config.packed == "off" else ""
-        if resumed and not self.references.agrees(PACKED):
-            reason = "the run began so"
-        with trainer.accelerator.autocast():
-            trainer.whole_logits, slow = choose_fast_ways(model, images, score, pairs)
-            plain, one_row = (partial(trainer.score_pairs, model, collator=each) for each in (None, packed))
-            reason = reason or compare_packed(plain, one_row, pairs, images.base)
-        if slow:
-            self.emit("log", text=f"This model trains more slowly than others: {slow}.")
-        if reason:
-            return self.emit("log", text=f"Two rows a pair: {reason}.", packed=False)
-        trainer.data_collator, self.references.setting = packed, self.references.setting | PACKED
-        fewer = f"{tokens_saved(pairs):.2f} times fewer tokens"
-        self.emit("log", text=f"Packed, one row a pair: the same scores from {fewer}.", packed=True)
-
-    def _compute_references(self, model, trainer, pairs, checkpoint) -> None:
-        try:
-            known = self.references.load()
-        except StaleReference as stale:
-            if checkpoint:
-                raise
-            self.emit("log", text=f"{stale.what} They are computed anew.")
-            known = {}
-        keys = {pair.id: pair_key(pair, self.folder.image_path) for pair in pairs}
-        missing = [pair for pair in pairs if keys[pair.id] not in known]
-        if missing and checkpoint and self.config.full_tuning:
-            raise RunFailed(
-                f"The reference of {len(missing)} pairs is not there any more.",
-                "Images or pairs of the run were changed; the start model that could give it is being trained.",
-                "Duplicate the run.",
-            )
-        state, done = PartialState(), 0
-
-        def score(batch: list[EncodedPair]) -> torch.Tensor:
-            nonlocal done
-            if self.stop_asked():
-                raise Stopped
-            done += len(batch)
-            self._tell("Asking the start model", done, len(mine))
-            with trainer.accelerator.autocast(), without_adapter(model):
-                return trainer.score_pairs(model, batch)
-
-        mine = missing[state.process_index :: state.num_processes]
-        compute_references(mine, score, trainer.args.per_device_train_batch_size)
-        for part in gather_object([{keys[pair.id]: pair.reference for pair in mine}]):
-            known.update(part)
-        for pair in pairs:
-            pair.reference = known[keys[pair.id]]
-        if self.main and missing:
-            self.references.save({keys[pair.id]: pair.reference for pair in pairs})
-
-    def _should_stop(self) -> bool:
-        asked = self.stop_asked()
-        if PartialState().num_processes > 1:  # all ranks have to leave at the same step
-            asked = any(gather_object([asked]))
-        return asked
-
-    def _tell(self, text: str, done: int, total: int) -> None:
-        if self.stop_asked():
-            raise Stopped
-        if done == total or time.monotonic() - self._told > 1:
-            self._told = time.monotonic()
-            self.emit("log", text=text, done=done, total=total)
-
-    # ---- after the last step
-
-    def _stopped(self, trainer: DDPOTrainer) -> TrainingResult:
-        reason, step = trainer.stopped_by, trainer.state.global_step
-        because = reason.what if isinstance(reason, Warned) else "It was asked to."
-        self.emit(
-            "state", state="stopped", message=f"Stopped at step {step}; the checkpoint is kept. {because}", step=step
-        )
-        return TrainingResult("stopped", None, trainer.last_figures(), tuple(trainer.watch.raised))
-
-    def _finish(self, base: Base, trainer, rows: dict, training, held_out) -> TrainingResult:
-        figures = {
-            **trainer.last_figures(),
-            "steps": trainer.state.global_step,
-            "seconds": round(time.monotonic() - self.began, 1),
-        }
-        path = self.folder.model if self.config.full_tuning else self.folder.adapter
-        if self.main:
-            building = path.with_name(f".{path.name}")
-            shutil.rmtree(building, ignore_errors=True)
-            model = trainer.accelerator.unwrap_model(trainer.model)
-            if self.config.full_tuning:
-                save_whole_model(model, base.folder, building)
-            else:
-                model.save_pretrained(building, save_embedding_layers=False)
-            identity = {"name": base.name, "revision": base.revision}
-            used = [rows[pair.id] for pair in training]
-            write_card(building, self.folder.id, identity, self.config, used, len(held_out), figures)
-            shutil.rmtree(path, ignore_errors=True)
-            os.replace(building, path)
-            warnings = list(trainer.watch.raised)
-            self.folder.write_results(
-                {"figures": figures, "warnings": warnings, "probes_at_start": trainer.watch.start}
-            )
-            made, message = "adapter", "The adapter is ready."
-            if self.config.full_tuning:
-                made, message = "model", "The model is ready: export it, and start the studio with --model."
-            self.emit("done", message=message, made=made, figures=figures, warnings=warnings)
-            shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
-        return TrainingResult("done", path, figures, tuple(trainer.watch.raised))
 
 
 def main(arguments: list[str] | None = None) -> int:

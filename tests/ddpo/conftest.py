@@ -35,7 +35,7 @@ def few_looks():
     """Every step is an event, and few looks are taken at the probes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rlhfv.ddpo.trainer.EVENTS_A_SECOND", math.inf)
-        patch.setattr("rlhfv.ddpo.train.LOOKS", 2)
+        patch.setattr("rlhfv.ddpo.attempt.LOOKS", 2)
         patch.setattr("rlhfv.ddpo.watch.PROBES", 2)
         yield
 

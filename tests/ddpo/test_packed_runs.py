@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlhfv.corrections.conversation import Prompt
-from rlhfv.ddpo import packing
-from rlhfv.ddpo import train as training
+from rlhfv.ddpo import attempt, packing
 from rlhfv.ddpo.train import run, train
 from rlhfv.models.catalog import find_entry
 from rlhfv.run_folder import RunFolder
@@ -83,7 +82,7 @@ def test_where_packed_scores_differ_a_run_takes_two_rows_and_says_why(bases, ima
 
 @pytest.mark.parametrize("way", ["auto", "off"])
 def test_a_resumed_run_goes_on_in_the_way_it_began(bases, images, pairs, tmp_path, monkeypatch, way):
-    look = training.DDPOTrainer.log
+    look = attempt.DDPOTrainer.log
 
     def log(self, logs, start_time=None):
         look(self, logs, start_time)
@@ -91,10 +90,10 @@ def test_a_resumed_run_goes_on_in_the_way_it_began(bases, images, pairs, tmp_pat
             Path(self.args.output_dir).parent.joinpath("stop").touch()
 
     start(bases["llava"], images, pairs[:8], tmp_path / "whole", SHORT.changed(packed=way))
-    monkeypatch.setattr(training, "TrainingConfig", Began)
+    monkeypatch.setattr(attempt, "TrainingConfig", Began)
     Began.packed = way
     with monkeypatch.context() as patch:
-        patch.setattr(training.DDPOTrainer, "log", log)
+        patch.setattr(attempt.DDPOTrainer, "log", log)
         assert start(bases["llava"], images, pairs[:8], tmp_path / "run").state == "stopped"
     Began.packed = "auto"
     folder = RunFolder(tmp_path / "run")

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from rlhfv.corrections.conversation import Prompt, Sampling, Turn
-from rlhfv.ddpo import train as training
+from rlhfv.ddpo import attempt
 from rlhfv.ddpo.base import load_base
 from rlhfv.ddpo.reference import StaleReference
 from rlhfv.ddpo.train import run, train
@@ -187,7 +187,7 @@ def test_how_many_fit_at_once_changes_nothing(bases, images, pairs, tmp_path, mo
     """Eleven pairs in steps of eight: the last step has three, in pieces of one, two and one, or all at once."""
     made = {}
     for size in (1, 2, 8):
-        monkeypatch.setattr(training, "pairs_at_once", lambda *_, size=size: size)
+        monkeypatch.setattr(attempt, "pairs_at_once", lambda *_, size=size: size)
         start(bases["llava"], images, pairs[:11], tmp_path / str(size), SHORT.changed(batch_size=8))
         losses = [event["loss"] for event in events(tmp_path / str(size), "step")]
         made[size] = losses, weights(tmp_path / str(size))
@@ -206,14 +206,14 @@ def test_a_run_of_one_step_learns(bases, images, pairs, tmp_path):
 
 def stop_after(monkeypatch, steps):
     """Ask every run to stop when it has done so many steps; the reference pass is let through."""
-    look = training.DDPOTrainer.log
+    look = attempt.DDPOTrainer.log
 
     def log(self, logs, start_time=None):
         look(self, logs, start_time)
         if self.state.global_step == steps and "loss" in logs:
             Path(self.args.output_dir).parent.joinpath("stop").touch()
 
-    monkeypatch.setattr(training.DDPOTrainer, "log", log)
+    monkeypatch.setattr(attempt.DDPOTrainer, "log", log)
 
 
 @pytest.mark.parametrize(("step", "at_once"), [(2, 5), (4, 1)], ids=["after an epoch", "inside one"])
@@ -222,7 +222,7 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one(
 ):
     """Of twelve pairs in steps of five an epoch has three steps, the last of two pairs; it stops one step later."""
     config = SHORT.changed(lora_dropout=0.1, batch_size=5)
-    monkeypatch.setattr(training, "pairs_at_once", lambda *_: at_once)
+    monkeypatch.setattr(attempt, "pairs_at_once", lambda *_: at_once)
     start(bases["llava"], images, pairs, tmp_path / "whole", config)
     with monkeypatch.context() as patch:
         stop_after(patch, step)
@@ -260,8 +260,8 @@ def test_a_resumed_run_refuses_a_reference_of_another_setting(bases, images, pai
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
         start(bases["llava"], images, pairs, tmp_path / "run")
-    describe = training.describe_setting
-    monkeypatch.setattr(training, "describe_setting", lambda *args: {**describe(*args), "template": "another"})
+    describe = attempt.describe_setting
+    monkeypatch.setattr(attempt, "describe_setting", lambda *args: {**describe(*args), "template": "another"})
     with pytest.raises(StaleReference, match="another template"):
         run(tmp_path / "run", find_entry(str(bases["llava"])))
     last = events(tmp_path / "run")[-1]
@@ -274,8 +274,8 @@ def test_a_fresh_run_computes_a_stale_reference_anew_and_says_so(bases, images, 
         stop_after(patch, 3)
         start(bases["llava"], images, pairs, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints")
-    describe = training.describe_setting
-    monkeypatch.setattr(training, "describe_setting", lambda *args: {**describe(*args), "dtype": "bfloat16"})
+    describe = attempt.describe_setting
+    monkeypatch.setattr(attempt, "describe_setting", lambda *args: {**describe(*args), "dtype": "bfloat16"})
     result = run(tmp_path / "run", find_entry(str(bases["llava"])))
     assert result.state == "done"
     assert [event for event in events(tmp_path / "run", "log") if "computed anew" in event["text"]]
@@ -290,14 +290,14 @@ def test_a_base_that_changed_is_refused(bases, images, pairs, tmp_path, monkeypa
 
 
 def test_a_first_loss_other_than_ln_2_ends_the_run(bases, images, pairs, tmp_path, monkeypatch):
-    compute = training.compute_references
+    compute = attempt.compute_references
 
     def wrong(some, *rest):
         compute(some, *rest)
         some[0].reference[: len(some[0].chosen)] -= 1.0
 
-    monkeypatch.setattr(training, "compute_references", wrong)
-    monkeypatch.setattr(training, "pairs_at_once", lambda *_: 1)
+    monkeypatch.setattr(attempt, "compute_references", wrong)
+    monkeypatch.setattr(attempt, "pairs_at_once", lambda *_: 1)
     config = SHORT.changed(batch_size=12)  # one pair of twelve is enough, in whichever piece of the step it comes
     with pytest.raises(RunFailed, match="not ln 2"):
         start(bases["llava"], images, pairs, tmp_path / "run", config)
@@ -332,7 +332,7 @@ def test_runs_without_a_usable_pair_or_an_even_share_are_refused(bases, images, 
         )
         run(tmp_path / "odd")
     three = SimpleNamespace(num_processes=3, process_index=0, is_main_process=True, device=torch.device("cpu"))
-    monkeypatch.setattr(training, "PartialState", lambda: three)
+    monkeypatch.setattr(attempt, "PartialState", lambda: three)
     with pytest.raises(InvalidData, match="shared by 3 devices"):
         start(bases["llava"], images, pairs[:4], tmp_path / "uneven")
 
@@ -369,7 +369,7 @@ def test_the_launcher_trains_on_two_processes(bases, images, pairs, tmp_path, fi
     losses = []
     for name, processes in (("one", 1), ("two", 2)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "run", lambda folder, entry: folder)
+            patch.setattr(attempt, "run", lambda folder, entry: folder)
             folder = start(bases["llava"], images, pairs[:8], tmp_path / name, SHORT.changed(eval_fraction=0.25))
         command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
         command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_processes", str(processes)]
