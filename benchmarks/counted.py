@@ -1,16 +1,18 @@
 """Counts what a step costs here and in TRL, without weights and without a clock: `python -m benchmarks.counted`.
 
-Floating-point operations and live bytes of one pair, read off models that have shapes but no numbers. The pair has 576
-image tokens, 30 of prompt and 80 to 150 of answer, whose first edit stands at a third. The baseline is what TRL's
-DPOTrainer computes in a step, with its own kernel for the head: image and prompt in both rows, the vision tower for
-policy and reference, labelled positions only as on a GPU. Same dtype, adapter and batch; live bytes are those above
-weights, gradients and optimizer. All layers of a model are alike, so two and three are counted and the rest follows.
+Floating-point operations and live bytes of a step, read off models that have shapes but no numbers. The pair has 576
+image tokens, 30 of prompt and 80 to 150 of answer, whose first edit stands at a third; a second pair asks something
+else about the same image. The baseline is what TRL's DPOTrainer computes in a step, with its own kernel for the head:
+image and prompt in both rows, the vision tower for policy and reference, labelled positions only as on a GPU. Same
+dtype, adapter and batch; live bytes are those above weights, gradients and optimizer. All layers of a model are alike,
+so two and three are counted and the rest follows.
 """
 
 import argparse
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -72,7 +74,7 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class Count:
-    """`flops` and `bytes` of one pair."""
+    """`flops` and `bytes` of a step."""
 
     flops: float
     bytes: float
@@ -174,22 +176,36 @@ def measure(shape: Shape, work: Callable[[], None]) -> Count:
     return Count(flops.get_total_flops(), live.peak)
 
 
-def the_pair() -> EncodedPair:
+def make_pairs(count: int) -> list[EncodedPair]:
+    """Pairs on one image, each with a question of its own."""
     shared, rest = CHOSEN // 3, CHOSEN - CHOSEN // 3
     chosen, rejected = [2] * shared + [3] * rest, [2] * shared + [4] * (REJECTED - shared)
     ones = [1.0] * CHOSEN, [1.0] * REJECTED
-    return EncodedPair("pair", Prompt("q", ("image",)), [1] * IMAGE + [2] * PROMPT, {}, chosen, rejected, *ones)
+    return [
+        EncodedPair(
+            f"pair {number}",
+            Prompt("q", ("image",)),
+            [1] * IMAGE + [5 + number] * PROMPT,
+            {},
+            chosen,
+            rejected,
+            *ones,
+        )
+        for number in range(count)
+    ]
 
 
-def count_ours(shape: Shape, layers: int, checkpointing: bool) -> dict[str, Count]:
-    """One image, one reference pass and one step."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
+def count_ours(shape: Shape, layers: int, checkpointing: bool, pairs: int) -> dict[str, Count]:
+    """One image, and of its pairs one reference pass and one step."""
+    without_storage = FakeTensorMode(allow_non_fake_inputs=True)
+    with without_storage:
         model, trained = build(shape, layers, checkpointing)
         dtype, side = model.dtype, shape.tower["image_size"]
         pixels = torch.empty(1, 3, side, side, dtype=dtype)
         features = torch.empty(IMAGE, shape.hidden, dtype=dtype)
-        images = {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=[features])}}
-        batch = PackedCollator(0, lambda pairs: images, model)([the_pair()])
+    images = {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=[features])}}
+    batch = PackedCollator(0, lambda rows: images, model)(make_pairs(pairs))
+    with without_storage:
         sites = batch["sites"]
         places = sites["rows"], sites["positions"], sites["targets"]
 
@@ -199,10 +215,10 @@ def count_ours(shape: Shape, layers: int, checkpointing: bool) -> dict[str, Coun
         def learn():
             values = score()
             scores = [
-                score_answers(values, sites["pair"], sites[f"{side}_weights"], 1, False)
+                score_answers(values, sites["pair"], sites[f"{side}_weights"], pairs, False)
                 for side in ("chosen", "rejected")
             ]
-            ddpo_loss(*scores, torch.zeros(1), torch.zeros(1), 0.1)[0].sum().backward()
+            ddpo_loss(*scores, torch.zeros(pairs), torch.zeros(pairs), 0.1)[0].sum().backward()
 
         def refer():
             with torch.no_grad(), trained.disable_adapter():
@@ -215,7 +231,7 @@ def count_ours(shape: Shape, layers: int, checkpointing: bool) -> dict[str, Coun
         return {name: measure(shape, work) for name, work in (("image", look), ("reference", refer), ("step", learn))}
 
 
-def count_trl(shape: Shape, layers: int, checkpointing: bool) -> Count:
+def count_trl(shape: Shape, layers: int, checkpointing: bool, pairs: int) -> Count:
     """One step of TRL's DPOTrainer with an adapter: the policy, then the same rows again with the adapter off."""
     from trl.kernels import ChunkedLogProbFunction
 
@@ -225,12 +241,14 @@ def count_trl(shape: Shape, layers: int, checkpointing: bool) -> Count:
             if isinstance(module, BaseTunerLayer):
                 module.cast_input_dtype_enabled = True  # as PEFT does unless told otherwise
         width, side = IMAGE + PROMPT + max(CHOSEN, REJECTED), shape.tower["image_size"]
-        ids = torch.zeros(2, width, dtype=torch.long)
-        mask = torch.ones(2, 1, width, width, dtype=torch.bool)  # the answers' lengths differ, so one is padded
-        pixels = torch.empty(2, 3, side, side, dtype=model.dtype)
-        rows = torch.cat([torch.zeros(CHOSEN, dtype=torch.long), torch.ones(REJECTED, dtype=torch.long)])
-        places = torch.cat([torch.arange(count) + IMAGE + PROMPT - 1 for count in (CHOSEN, REJECTED)])
-        targets = torch.zeros(CHOSEN + REJECTED, dtype=torch.long)
+        answers = [CHOSEN] * pairs + [REJECTED] * pairs
+        count = len(answers)
+        ids = torch.zeros(count, width, dtype=torch.long)
+        mask = torch.ones(count, 1, width, width, dtype=torch.bool)  # the answers' lengths differ, so one is padded
+        pixels = torch.empty(count, 3, side, side, dtype=model.dtype)
+        rows = torch.cat([torch.full((answer,), row) for row, answer in enumerate(answers)])
+        places = torch.cat([torch.arange(answer) + IMAGE + PROMPT - 1 for answer in answers])
+        targets = torch.zeros(sum(answers), dtype=torch.long)
 
         def score():
             hidden = trained.base_model.model.model(
@@ -240,7 +258,8 @@ def count_trl(shape: Shape, layers: int, checkpointing: bool) -> Count:
             values = ChunkedLogProbFunction.apply(hidden, head, None, targets, 1.0, 32768, None, 1.0, ("log_probs",))[
                 0
             ]
-            return [part.sum()[None] for part in values.split([CHOSEN, REJECTED])]
+            scores = torch.stack([part.sum() for part in values.split(answers)])
+            return scores.split(pairs)
 
         def learn():
             now = score()
@@ -264,10 +283,11 @@ class Ratios:
     theirs: Count
 
 
-def compare(shape: Shape, checkpointing: bool) -> Ratios:
-    two, three = (count_ours(shape, layers, checkpointing) for layers in (2, 3))
+def compare(shape: Shape, checkpointing: bool, pairs: int = 1) -> Ratios:
+    """With `pairs` on one image, all in one step."""
+    two, three = (count_ours(shape, layers, checkpointing, pairs) for layers in (2, 3))
     ours = {name: two[name].at(three[name], shape.layers) for name in two}
-    theirs = count_trl(shape, 2, checkpointing).at(count_trl(shape, 3, checkpointing), shape.layers)
+    theirs = count_trl(shape, 2, checkpointing, pairs).at(count_trl(shape, 3, checkpointing, pairs), shape.layers)
     once = ours["image"].flops + ours["reference"].flops
     runs = [epochs * theirs.flops / (once + epochs * ours["step"].flops) for epochs in (1, EPOCHS)]
     step = ours["step"]
@@ -276,15 +296,18 @@ def compare(shape: Shape, checkpointing: bool) -> Ratios:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    print("| model | checkpointing | 1 epoch | 3 epochs | a step | live bytes | ours GFLOP, MiB | TRL GFLOP, MiB |")
-    print("|---|---|---|---|---|---|---|---|")
-    for shape in SHAPES:
+    print(
+        "| model | pairs an image | checkpointing | 1 epoch | 3 epochs | a step | live bytes | ours GFLOP, MiB | TRL |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for shape, pairs in product(SHAPES, (1, 2)):
         for checkpointing in (False, True):
-            found = compare(shape, checkpointing)
+            found = compare(shape, checkpointing, pairs)
             sizes = [f"{count.flops / 1e9:,.0f}, {count.bytes / 2**20:,.0f}" for count in (found.ours, found.theirs)]
+            setting = "on" if checkpointing else "off"
             print(
-                f"| {shape.name} | {'on' if checkpointing else 'off'} | {found.one:.2f}x | {found.three:.2f}x"
-                f" | {found.step:.2f}x | {found.memory:.2f}x | {sizes[0]} | {sizes[1]} |",
+                f"| {shape.name} | {pairs} | {setting} | {found.one:.2f}x | {found.three:.2f}x | {found.step:.2f}x"
+                f" | {found.memory:.2f}x | {sizes[0]} | {sizes[1]} |",
                 flush=True,
             )
 

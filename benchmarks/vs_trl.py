@@ -1,10 +1,11 @@
 """Times a step here against TRL's DPOTrainer, in the version of tests/requirements.txt: `python -m benchmarks.vs_trl`.
 
 Random LLaVA models in one process and one thread, in turn: TRL as it is on a CPU, which scores every position; TRL
-"compact", which scores labelled positions only as it does on a GPU; and packed rows here. One pair a step: 576 image
-tokens, about 30 of prompt and 115 of answer, first edit at a third. Every round's CPU seconds and the shortest are
-printed, collator and optimizer included on both sides; runs of one and three epochs are made up from the measured
-steps, image and reference. `--peaks` gives the resident peak of each way, in a process of its own, four pairs a step.
+"compact", which scores labelled positions only as it does on a GPU; and packed rows here. A step has one pair, or
+several that ask about one image: 576 image tokens, about 30 of prompt and 115 of answer, first edit at a third. Every
+round's CPU seconds and the shortest are printed, collator and optimizer included on both sides; runs of one and three
+epochs are made up from the measured steps, image and reference. `--peaks` gives the resident peak of each way, in a
+process of its own, four pairs a step.
 """
 
 import argparse
@@ -59,8 +60,8 @@ def make_model(shape: str, folder: Path) -> Path:
     return build_llava(folder, image_size=336, vision=TOWER, **text, **sizes)
 
 
-def make_pairs(processor, folder: Path, count: int) -> list[PreferencePair]:
-    """Pairs of different pictures; three words are corrected, the first at a third."""
+def make_pairs(processor, folder: Path, count: int, an_image: int = 1) -> list[PreferencePair]:
+    """Pairs with a question each, so many `an_image`; three words are corrected, the first at a third."""
     words, pairs = list(itertools.islice(itertools.cycle(WORDS), 400)), []
     while len(processor.tokenizer(" ".join(words))["input_ids"]) > 115:
         words.pop()
@@ -69,9 +70,10 @@ def make_pairs(processor, folder: Path, count: int) -> list[PreferencePair]:
     edits = tuple(Edit(at, answer.find(" ", at), "fork spoon", "object") for at in places)
     corrected = CorrectedAnswer(answer, edits)
     for number in range(count):
-        name = f"{number:064x}.png"
-        Image.radial_gradient("L").resize((336, 336)).rotate(number).convert("RGB").save(folder / name)
-        prompt = Prompt(" ".join(WORDS[:20]), (name,))
+        picture, question = divmod(number, an_image)
+        name = f"{picture:064x}.png"
+        Image.radial_gradient("L").resize((336, 336)).rotate(picture).convert("RGB").save(folder / name)
+        prompt = Prompt(" ".join(WORDS[question : question + 20]), (name,))
         made = Provenance(annotator="benchmark")
         pairs.append(
             PreferencePair(f"p{number}", prompt, corrected.corrected, answer, corrected.edits, "corrected", made)
@@ -174,8 +176,8 @@ class Theirs:
         self.optimizer.zero_grad()
 
 
-def prepare(way: str, checkpointing: bool, model: Path, images: Path, count: int):
-    pairs = make_pairs(load_processor(model), images, count)
+def prepare(way: str, checkpointing: bool, model: Path, images: Path, count: int, an_image: int = 1):
+    pairs = make_pairs(load_processor(model), images, count, an_image)
     if way == "packed":
         return Ours(model, images, pairs, checkpointing)
     return Theirs(model, images, pairs, checkpointing, way == "TRL compact")
@@ -187,10 +189,10 @@ def seconds(work: Callable[[], None]) -> float:
     return time.process_time() - began
 
 
-def compare_times(shape: str, rounds: int, ways: list[str], root: Path) -> None:
+def compare_times(shape: str, rounds: int, ways: list[str], pairs: int, root: Path) -> None:
     model = make_model(shape, root / "model")
     settings = [(way, checkpointing) for checkpointing in (False, True) for way in ways]
-    stages = {setting: prepare(*setting, model, root, 1) for setting in settings}
+    stages = {setting: prepare(*setting, model, root, pairs, pairs) for setting in settings}
     spent: dict[tuple, list[float]] = {}
     for _ in range(rounds + 1):
         for (way, checkpointing), stage in stages.items():
@@ -199,10 +201,11 @@ def compare_times(shape: str, rounds: int, ways: list[str], root: Path) -> None:
                 stage.images._kept.clear()
             for part in parts:
                 spent.setdefault((way, checkpointing, part), []).append(seconds(getattr(stage, part)))
-    pair = stages["packed", False].pairs[0]
+    ours = stages["packed", False]
+    pair, fewer = ours.pairs[0], tokens_saved(ours.collate, ours.pairs, pairs)
     answers = f"{len(pair.chosen)} and {len(pair.rejected)} of answer"
-    print(f"{shape}: {len(pair.prompt)} tokens of image and prompt, {answers}; {tokens_saved([pair]):.2f} times fewer")
-    print("  CPU s a pair; one round before these was for warming up")
+    print(f"{shape}: {len(pair.prompt)} tokens of image and prompt, {answers}; {fewer:.2f} times fewer")
+    print(f"  CPU s a step of {pairs} on one image; one round before these was for warming up")
     for (way, checkpointing, part), values in spent.items():
         shown = " ".join(f"{value:.2f}" for value in values[1:])
         print(f"  {way}, checkpointing {'on' if checkpointing else 'off'}, {part}: {shown}")
@@ -234,6 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="head-light")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=1, help="pairs a step, all on one image (default: %(default)s)")
     parser.add_argument("--ways", nargs="+", choices=WAYS[:-1], default=list(WAYS[:-1]), help="what to compare with")
     parser.add_argument("--peaks", action="store_true", help="resident peaks instead of times")
     parser.add_argument("--peak-of", choices=WAYS, help=argparse.SUPPRESS)
@@ -247,7 +251,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         if not options.peak_of:
-            compare_times(options.shape, options.rounds, [*options.ways, "packed"], root)
+            compare_times(options.shape, options.rounds, [*options.ways, "packed"], options.pairs, root)
             return
         model = make_model(options.shape, root / "model")
         stage = prepare(options.peak_of, options.checkpointing, model, root, 4)

@@ -17,7 +17,7 @@ from transformers import TrainingArguments, set_seed
 
 from rlhfv.corrections.pairs import PreferencePair
 from rlhfv.ddpo.base import Base, find_base, load_base, make_trainable, without_adapter
-from rlhfv.ddpo.batches import Collator, EncodedPair, PairEncoder, Unusable, split_held_out
+from rlhfv.ddpo.batches import Collator, EncodedPair, PairEncoder, Unusable, image_groups, split_held_out
 from rlhfv.ddpo.card import write_card
 from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.ddpo.cost import count_cost, pairs_at_once, total_steps
@@ -27,6 +27,7 @@ from rlhfv.ddpo.packing import PACKED, PackedCollator, tokens_saved
 from rlhfv.ddpo.reference import ReferenceCache, StaleReference, compute_references, describe_setting, pair_key
 from rlhfv.ddpo.scoring import score_at_sites
 from rlhfv.ddpo.trainer import WATCH_FILE, DDPOTrainer
+from rlhfv.ddpo.trees import gather
 from rlhfv.ddpo.vision import ImageInputs
 from rlhfv.ddpo.watch import Warned, Watch, answer_probes, choose_probes, measure_probes
 from rlhfv.errors import InvalidData, RunFailed, StudioError
@@ -198,14 +199,23 @@ class Attempt:
         with trainer.accelerator.autocast():
             trainer.whole_logits, slow = choose_fast_ways(model, images, score, pairs)
             plain, one_row = (partial(trainer.score_pairs, model, collator=each) for each in (None, packed))
+            packed.shares = False
             reason = reason or compare_packed(plain, one_row, pairs, images.base)
+            together = max(gather(image_groups(pairs)), key=len)
+            packed.shares, apart = len(together) > 1, ""
+            if packed.shares and not reason:
+                apart = compare_packed(plain, one_row, [pairs[place] for place in together], images.base)
+                packed.shares = not apart
         if slow:
             self.emit("log", text=f"This model trains more slowly than others: {slow}.")
         if reason:
             return self.emit("log", text=f"Two rows a pair: {reason}.", packed=False)
         trainer.data_collator, self.references.setting = packed, self.references.setting | PACKED
-        fewer = f"{tokens_saved(pairs):.2f} times fewer tokens"
-        self.emit("log", text=f"Packed, one row a pair: the same scores from {fewer}.", packed=True)
+        fewer = f"{tokens_saved(packed, pairs, trainer.args.train_batch_size):.2f} times fewer tokens"
+        way = "all pairs of an image in one row" if packed.shares else "one row a pair"
+        self.emit("log", text=f"Packed, {way}: the same scores from {fewer}.", packed=True)
+        if apart:
+            self.emit("log", text=f"Pairs of one image do not share a row: {apart}.")
 
     def _compute_references(self, model, trainer, pairs, checkpoint) -> None:
         try:
@@ -234,7 +244,8 @@ class Attempt:
             with trainer.accelerator.autocast(), without_adapter(model):
                 return trainer.score_pairs(model, batch)
 
-        mine = missing[state.process_index :: state.num_processes]
+        groups = gather(image_groups(missing))[state.process_index :: state.num_processes]
+        mine = [missing[place] for group in groups for place in group]
         compute_references(mine, score, trainer.args.per_device_train_batch_size)
         for part in gather_object([{keys[pair.id]: pair.reference for pair in mine}]):
             known.update(part)

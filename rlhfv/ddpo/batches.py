@@ -4,7 +4,7 @@ A sequence is: prompt tokens as the model saw them when it answered (history, im
 template), then the answer's tokens, then its end token. The longest pair decides whether it fits; nothing is ever cut.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from rlhfv.corrections.edits import CorrectedAnswer
 from rlhfv.corrections.pairs import PreferencePair
 from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.ddpo.scoring import Sites
+from rlhfv.ddpo.trees import fill_batches, gather
 from rlhfv.ddpo.weights import weigh_diff, weigh_edits
 from rlhfv.errors import GenerationFailed, InvalidData, InvalidImage, StudioError
 from rlhfv.models.prompts import (
@@ -139,8 +140,9 @@ class PairEncoder:
         plain = len(tokenize(self.processor, render_prompt(self.processor, prompt))["input_ids"])
         if sizes not in self._image_tokens:
             self._image_tokens[sizes] = len(self._expand(prompt)[0]) - plain
-        # As many ids, none of which an answer holds: a diff of ids sees a prompt that both sides share.
-        return list(range(-(plain + self._image_tokens[sizes]), 0)), {}
+        # As many ids, none of which an answer holds: a diff of ids sees a prompt that both sides share, and prompts
+        # with the same images begin alike.
+        return [-place for place in range(1, plain + self._image_tokens[sizes] + 1)], {}
 
     def _encode_answer(self, prompt: Prompt, answer: str) -> tuple[list[int], list[tuple[int, int]]]:
         if plain_text(answer, control_tokens(self.processor)) != answer:
@@ -196,11 +198,17 @@ def _group_names(pair: EncodedPair) -> tuple[str, ...]:
 
 
 class LengthGroups(torch.utils.data.Sampler):
-    """A new order each epoch in which neighbours have about the same length. It depends on seed and epoch alone, so
-    that a resumed run sees what the uninterrupted one would have seen."""
+    """A new order each epoch in which neighbours have about the same length and pairs of one group stay in one batch.
+    It depends on seed and epoch alone, so that a resumed run sees what the uninterrupted one would have seen.
 
-    def __init__(self, lengths: list[int], batch_size: int, seed: int):
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+    Args:
+        lengths, groups: of each pair; `groups` says which pairs share their images (see `image_groups`).
+        batch_size: pairs of an optimizer step over all devices.
+    """
+
+    def __init__(self, lengths: Sequence[int], groups: Sequence[Hashable], batch_size: int, seed: int):
+        self.lengths, self.units = lengths, gather(groups)
+        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -210,7 +218,15 @@ class LengthGroups(torch.utils.data.Sampler):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+        longest = [max(self.lengths[place] for place in unit) for unit in self.units]
+        order = get_length_grouped_indices(longest, self.batch_size, generator=generator)
+        for batch in fill_batches((self.units[number] for number in order), self.batch_size):
+            yield from batch
+
+
+def image_groups(pairs: Sequence[EncodedPair]) -> list[Hashable]:
+    """Pairs with the same value may share a row (see packing.py); one without images shares with none."""
+    return [pair.images or number for number, pair in enumerate(pairs)]
 
 
 class Collator:

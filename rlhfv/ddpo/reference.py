@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from rlhfv.ddpo.base import Base
-from rlhfv.ddpo.batches import EncodedPair
+from rlhfv.ddpo.batches import EncodedPair, image_groups
+from rlhfv.ddpo.trees import fill_batches, gather
 from rlhfv.errors import RunFailed
 
 
@@ -92,13 +93,14 @@ class ReferenceCache:
 def compute_references(
     pairs: Sequence[EncodedPair], score: Callable[[list[EncodedPair]], torch.Tensor], batch_size: int
 ) -> None:
-    """Fill in `reference` of each pair, longest first, so that lack of memory shows at once.
+    """Fill in `reference` of each pair, longest first, so that lack of memory shows at once, and pairs of one image
+    together, so that they can share a row.
 
     `score` gives the log-probabilities at the sites of a batch, in the order of `Collator`.
     """
-    order = sorted(pairs, key=lambda pair: -pair.length)
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    units = sorted(gather(image_groups(pairs)), key=lambda unit: -max(pairs[place].length for place in unit))
+    for places in fill_batches(units, batch_size):
+        batch = [pairs[place] for place in places]
         values = score(batch).float().cpu()
         sides = values.split([len(pair.chosen) for pair in batch] + [len(pair.rejected) for pair in batch])
         for pair, chosen, rejected in zip(batch, sides[: len(batch)], sides[len(batch) :], strict=True):

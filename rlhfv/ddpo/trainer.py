@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainerCallback
 
-from rlhfv.ddpo.batches import Collator, EncodedPair, LengthGroups
+from rlhfv.ddpo.batches import Collator, EncodedPair, LengthGroups, image_groups
 from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.ddpo.loss import ddpo_loss, score_answers
 from rlhfv.ddpo.packing import PackedCollator
@@ -148,8 +148,8 @@ class DDPOTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset=None):
         pairs: list[EncodedPair] = self.train_dataset
-        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return LengthGroups([pair.length for pair in pairs], size, self.config.seed)
+        lengths = [pair.length for pair in pairs]
+        return LengthGroups(lengths, image_groups(pairs), self.config.batch_size, self.config.seed)
 
     # ---- what it reports
 

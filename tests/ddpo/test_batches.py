@@ -265,9 +265,21 @@ def test_a_tenth_of_many_pairs_is_held_out():
 
 def test_the_order_depends_on_seed_and_epoch_alone():
     lengths = list(range(100, 164))
-    first, second = LengthGroups(lengths, 4, seed=3), LengthGroups(lengths, 4, seed=3)
+    first, second = (LengthGroups(lengths, range(64), 4, seed=3) for _ in range(2))
     torch.manual_seed(99)
     assert list(first) == list(second)
     second.set_epoch(1)
     assert list(first) != list(second)
     assert sorted(first) == list(range(64))
+
+
+def test_pairs_of_one_image_stay_in_one_batch():
+    images = [number // 3 if number < 30 else number for number in range(64)]
+    order = list(LengthGroups([100] * 64, images, 8, seed=1))
+    assert sorted(order) == list(range(64))
+    batches = [order[start : start + 8] for start in range(0, 64, 8)]
+    for image in range(10):
+        assert sum(any(images[place] == image for place in batch) for batch in batches) == 1
+    other = LengthGroups([100] * 64, images, 8, seed=1)
+    other.set_epoch(1)
+    assert list(other) != order

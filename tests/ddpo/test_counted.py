@@ -21,6 +21,14 @@ def test_a_run_takes_half_of_trls_operations_and_a_step_half_of_its_memory(shape
     assert found.one >= 1.7
 
 
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_two_pairs_of_an_image_take_far_less_in_the_first_epoch_already(checkpointing):
+    found = compare(SHAPES[0], checkpointing, pairs=2)
+    assert found.one >= 2.5
+    assert found.memory <= 0.4
+
+
 def test_live_bytes_are_those_of_new_tensors_at_their_most():
     weight = torch.ones(1024)
     with LiveBytes() as live:
@@ -64,4 +72,4 @@ def test_the_baseline_counts_what_trl_computes(tmp_path, monkeypatch):
     monkeypatch.setattr(counted, "measure", lambda shape, work: products(work))
     tower = counted.SMALL_TOWER | vs_trl.TOWER
     shape = Shape("tiny", 64, int(64 * 2.6875), 2, 4, 512, tower, False, 1.0)
-    assert sum(counted.count_trl(shape, 2, False).values()) == sum(products(theirs.step).values())
+    assert sum(counted.count_trl(shape, 2, False, 1).values()) == sum(products(theirs.step).values())

@@ -67,10 +67,10 @@ def test_in_bfloat16_packed_rows_pass_the_check(bases, images, pairs, tmp_path):
 
 
 def test_where_packed_scores_differ_a_run_takes_two_rows_and_says_why(bases, images, pairs, tmp_path, monkeypatch):
-    def blind(branches, *rest):
-        return packing.torch.eye(branches.shape[1], dtype=bool).expand(len(branches), 1, -1, -1)
+    def blind(parents, *rest):
+        return packing.torch.eye(parents.shape[1], dtype=bool).expand(len(parents), 1, -1, -1)
 
-    monkeypatch.setattr(packing, "branch_mask", blind)
+    monkeypatch.setattr(packing, "tree_mask", blind)
     assert start(bases["llava"], images, pairs[:4], tmp_path / "run").state == "done"
     packed, text = told(tmp_path / "run")
     assert not packed
@@ -78,6 +78,40 @@ def test_where_packed_scores_differ_a_run_takes_two_rows_and_says_why(bases, ima
     monkeypatch.undo()
     start(bases["llava"], images, pairs[:4], tmp_path / "off", SHORT.changed(packed="off"))
     assert losses(tmp_path / "run") == losses(tmp_path / "off")
+
+
+def questions(pairs, names):
+    """Two questions about each of the first four pictures."""
+    asked = [Prompt(text, (name,)) for name in names[:4] for text in ("describe this image", "what is on the table?")]
+    return [dataclasses.replace(pair, prompt=prompt) for pair, prompt in zip(pairs, asked, strict=False)]
+
+
+def test_pairs_of_one_image_share_a_row_in_a_run(bases, images, names, pairs, tmp_path):
+    some = questions(pairs, names)
+    for way in ("auto", "off"):
+        start(bases["llava"], images, some, tmp_path / way, SHORT.changed(packed=way, learning_rate=1e-4))
+    packed, text = told(tmp_path / "auto")
+    assert packed
+    assert text.startswith("Packed, all pairs of an image in one row")
+    assert losses(tmp_path / "auto") == pytest.approx(losses(tmp_path / "off"), abs=1e-5)
+
+
+def test_where_only_shared_rows_differ_each_pair_keeps_its_own(bases, images, names, pairs, tmp_path, monkeypatch):
+    right = packing.tree_mask
+
+    def wrong(parents, *rest):
+        mask = right(parents, *rest)
+        many = ((parents >= 0) & (parents < packing.torch.arange(parents.shape[1]) - 1)).sum(1) > 1
+        mask[many] = packing.torch.ones_like(mask[0]).tril()
+        return mask
+
+    monkeypatch.setattr(packing, "tree_mask", wrong)
+    start(bases["llava"], images, questions(pairs, names), tmp_path / "run", SHORT.changed(epochs=1))
+    packed, text = told(tmp_path / "run")
+    assert packed
+    assert text.startswith("Packed, one row a pair")
+    events, _ = RunFolder(tmp_path / "run").read_events()
+    assert any("do not share a row: their scores differ" in event.get("text", "") for event in events)
 
 
 @pytest.mark.parametrize("way", ["auto", "off"])

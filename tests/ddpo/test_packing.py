@@ -15,16 +15,16 @@ from rlhfv.ddpo.crosscheck import compare_packed
 from rlhfv.ddpo.loss import ddpo_loss, score_answers
 from rlhfv.ddpo.packing import (
     PackedCollator,
-    branch_mask,
     packed_length,
     shared_start,
     tokens_saved,
     why_not_packed,
 )
 from rlhfv.ddpo.scoring import score_at_sites
+from rlhfv.ddpo.trees import tree_mask
 from rlhfv.ddpo.vision import ImageInputs
 from rlhfv.models.catalog import find_entry
-from tests.ddpo.conftest import make_pair
+from tests.ddpo.conftest import ANSWER, make_pair
 from tests.models.families import ARCHITECTURES
 
 UNPACKED = {"Qwen3.5": "linear_attention", "InstructBLIP": "no decoder"}
@@ -169,16 +169,72 @@ def test_eager_attention_gets_a_mask_that_it_adds(exact, benches, find_image, na
     torch.testing.assert_close(packed, plain, atol=1e-5, rtol=0)  # its softmax is float32
 
 
-def wrong_causal(branches, depths, *rest):
-    return torch.ones(branches.shape[1], branches.shape[1], dtype=torch.bool).tril().expand(len(branches), 1, -1, -1)
+def one_image(names, family):
+    """Pairs on one picture: two corrections of one answer, another question, and a talk that goes on from the first;
+    a pair on another picture of that size stands between them."""
+    first, other = Prompt("describe this image in detail", (names[0],)), Prompt("what is on the table?", (names[0],))
+    talk = Prompt("and this one?", (), (Turn(first.question, ANSWER, first.images),))
+    far = Prompt(first.question, (names[1],))
+    prompts = [first, far, first, other] if family == "PaliGemma" else [first, far, first, other, talk]
+    edits = ["a replacement", "a replacement", "several", "a deletion", "the end"]
+    return [
+        dataclasses.replace(make_pair(f"p{number}", names[0], EDITS[kind]), prompt=prompt)
+        for number, (prompt, kind) in enumerate(zip(prompts, edits, strict=False))
+    ]
 
 
-def wrong_leak(branches, depths, *rest):
-    """A branch also sees the first token of the other."""
-    mask = branch_mask(branches, depths, *rest)
-    first = (branches == packing.CHOSEN).int().argmax(1)
-    for row, place in enumerate(first.tolist()):
-        mask[row, 0, branches[row] == packing.REJECTED, place] = True
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pairs_of_one_image_share_a_row_and_score_as_alone(exact, benches, find_image, names, family):
+    bench = Bench(benches.folder(family), find_image, one_image(names, family))
+    scores, losses, gradients = bench.learn(bench.plain, True)
+    shared_scores, shared_losses, shared_gradients = bench.learn(bench.packed, True)
+    torch.testing.assert_close(shared_scores, scores, atol=1e-10, rtol=1e-10)
+    torch.testing.assert_close(shared_losses, losses, atol=1e-10, rtol=1e-10)
+    for name, value in gradients.items():
+        assert (shared_gradients[name] - value).norm() <= 1e-10 * value.norm(), name
+    # PaliGemma reads its whole question in both directions, so only equal questions share.
+    rows = bench.packed(bench.pairs)["model"]["input_ids"]
+    assert len(rows) == (3 if family == "PaliGemma" else 2)
+    apart = sum(packed_length(pair) for pair in bench.pairs)
+    assert bench.packed.count_tokens(bench.pairs) < apart
+    bench.packed.shares = False
+    assert len(bench.packed(bench.pairs)["model"]["input_ids"]) == len(bench.pairs)
+    assert bench.packed.count_tokens(bench.pairs) == apart
+
+
+def test_pairs_of_one_row_know_nothing_of_each_other(exact, benches, find_image, names):
+    bench = Bench(benches.folder("Qwen2.5-VL"), find_image, one_image(names, ""))
+    first, rest = bench.pairs[0], bench.pairs[2:]
+    values = bench.answers(bench.packed, [*rest, first])
+    changed = dataclasses.replace(first, chosen=[*first.chosen[:-2], first.chosen[0], first.chosen[-1]])
+    again = bench.answers(bench.packed, [*rest, changed])
+    ends = torch.tensor([len(pair.chosen) for pair in [*rest, first]])
+    places = torch.arange(len(values))
+    mine = (places >= ends[:-1].sum()) & (places < ends.sum())
+    assert torch.equal(again[~mine], values[~mine])
+    assert not torch.equal(again[mine], values[mine])
+
+
+def test_an_image_behind_what_differs_is_not_shared(benches, find_image, names):
+    bench = Bench(benches.folder("LLaVA"), find_image, one_image(names, ""))
+    image = bench.base.config.image_token_id
+    for number, pair in enumerate(bench.pairs[:4]):
+        pair.prompt = [10 + number, *pair.prompt]
+    assert bench.pairs[0].prompt.count(image) > 1
+    assert len(bench.packed(bench.pairs[:4])["model"]["input_ids"]) == 4
+
+
+def wrong_causal(parents, depths, *rest):
+    return torch.ones(parents.shape[1], parents.shape[1], dtype=torch.bool).tril().expand(len(parents), 1, -1, -1)
+
+
+def wrong_leak(parents, depths, *rest):
+    """Every branch but the first also sees the token that the first begins with."""
+    mask = tree_mask(parents, depths, *rest)
+    for row, seen in enumerate(mask[:, 0]):
+        for place in range(1, parents.shape[1]):
+            if 0 <= parents[row, place] < place - 1:
+                seen[place:, parents[row, place] + 1] |= seen[place:, place]
     return mask
 
 
@@ -186,7 +242,7 @@ def wrong_leak(branches, depths, *rest):
 @pytest.mark.parametrize("mask", [wrong_causal, wrong_leak])
 def test_a_wrong_mask_is_caught(exact, benches, family, mask, monkeypatch):
     bench = benches[family]
-    monkeypatch.setattr(packing, "branch_mask", mask)
+    monkeypatch.setattr(packing, "tree_mask", mask)
     assert worst(bench) > 1e-3
     assert "scores differ" in check(bench)
 
@@ -245,7 +301,7 @@ def test_right_rows_pass_the_check_and_refusing_models_are_told(exact, benches, 
     def refuse(*_):
         raise ValueError("no masks here")
 
-    monkeypatch.setattr(packing, "branch_mask", refuse)
+    monkeypatch.setattr(packing, "tree_mask", refuse)
     assert "ValueError: no masks here" in check(bench)
 
 
@@ -310,22 +366,7 @@ def test_lengths_and_what_is_saved(benches):
     for pair in pairs.values():
         width = len(pair.prompt) + len(pair.chosen) + len(pair.rejected) - shared_start(pair)
         assert packed_length(pair) == width == benches["LLaVA"].packed([pair])["model"]["input_ids"].shape[1]
-    assert 1.2 < tokens_saved(list(pairs.values())) < 2
-
-
-def test_a_window_counts_places_of_the_answer_and_a_block_is_open_both_ways():
-    branches = torch.tensor([[0, 0, 0, 1, 1, 2, 2, -1]])
-    depths = torch.tensor([[0, 1, 2, 3, 4, 3, 4, 0]])
-    near = branch_mask(branches, depths, None, 3)[0, 0]
-    assert near[6].tolist() == [False, False, True, False, False, True, True, False]
-    assert near[4].tolist() == [False, False, True, True, True, False, False, False]
-    blocks = torch.tensor([[-1, 0, 0, -1, -1, -1, -1, -1]])
-    opened = branch_mask(branches, depths, blocks)[0, 0]
-    assert opened[1].tolist() == [True, True, True, False, False, False, False, False]
-    assert opened[0].tolist() == [True] + [False] * 7
-    assert opened[5].tolist() == [True, True, True, False, False, True, False, False]
-    assert opened[7, 7]
-    assert not opened[:7, 7].any()
+    assert 1.2 < tokens_saved(benches["LLaVA"].packed, list(pairs.values()), 1) < 2
 
 
 @pytest.mark.parametrize("family", UNPACKED)

@@ -1,6 +1,6 @@
 """What two answers at once cost: against one answer, and against two runs one after the other.
 
-    python -m benchmarks.answer_both [demo] [llava] [--rounds 5] [--tokens 100]
+    python -m benchmarks.pair_generation [demo] [llava] [--rounds 5] [--tokens 100]
 
 `demo` is the model that ships, in float32, with its aligned adapter; `llava` a random LLaVA of about 230 million
 parameters in bfloat16 with a LoRA of random weights, 576 image tokens. Each run encodes its image anew (a pair once
