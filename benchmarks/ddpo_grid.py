@@ -45,7 +45,8 @@ def configure(weights: str, beta: float, normalised: bool, learning_rate: float,
     )
 
 
-def main_cells(pairs: int) -> list[tuple[TrainingConfig, int]]:
+def main_cells() -> list[tuple[TrainingConfig, int]]:
+    pairs = 600
     cells = [
         (configure(weights, *score, rate, epochs), pairs)
         for rate, epochs, score, weights in product(RATES, EPOCHS, SCORES, WEIGHTS)
@@ -61,15 +62,27 @@ def seed_cells() -> list[tuple[TrainingConfig, int]]:
     ]
 
 
+def warm_cells() -> list[tuple[TrainingConfig, int]]:
+    """With a warm-up on the corrected answers first, and without; a gentle DDPO and the recipe's own."""
+    gentle, own = (0.1, False, 1e-4, 2), (0.1, False, 2e-4, 4)
+    return [
+        (configure("demo", *score, seed).changed(sft_epochs=epochs, sft_learning_rate=rate), 200)
+        for score, (epochs, rate), seed in product((gentle, own), ((0, 2e-5), (2, 2e-5), (2, 2e-4)), (1, 2, 3))
+    ]
+
+
+CELLS = {"main": main_cells, "seeds": seed_cells, "warm": warm_cells}
+
+
 def cell_name(config: TrainingConfig, pairs: int) -> str:
     score = f"beta{config.beta:g}-{'mean' if config.normalised else 'sum'}"
-    return f"{config.recipe}-{score}-lr{config.learning_rate:g}-ep{config.epochs:g}-n{pairs}-s{config.seed}"
+    warm = f"warm{config.sft_epochs:g}x{config.sft_learning_rate:g}-" if config.sft_epochs else ""
+    return f"{warm}{config.recipe}-{score}-lr{config.learning_rate:g}-ep{config.epochs:g}-n{pairs}-s{config.seed}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cells", choices=("main", "seeds"), default="main")
-    parser.add_argument("--pairs", type=int, default=600, help="pairs of a main cell")
+    parser.add_argument("--cells", choices=CELLS, default="main")
     parser.add_argument("--scenes", type=int, default=300, help="validation scenes")
     parser.add_argument("--only", default="", help="run only cells whose name holds this text")
     parser.add_argument("--work", type=Path, default=Path("build/ddpo"), help="folder for pairs, runs and results")
@@ -84,7 +97,7 @@ def main() -> None:
     if not any(row["cell"] == "base" for row in rows):
         figures = validation_figures(model, entry.world, None, options.scenes, options.work)
         rows.append(append(results, {"cell": "base", "base": revision, "scenes": options.scenes, **figures}))
-    for config, count in main_cells(options.pairs) if options.cells == "main" else seed_cells():
+    for config, count in CELLS[options.cells]():
         name = cell_name(config, count)
         if options.only not in name or any(row["cell"] == name for row in rows):
             continue

@@ -1,5 +1,6 @@
 """One attempt at a run: encode, check, ask the start model, train, keep what came of it."""
 
+import contextlib
 import json
 import math
 import os
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
 from transformers import TrainingArguments, set_seed
 
 from rlhfv.corrections.pairs import PreferencePair
@@ -22,6 +22,7 @@ from rlhfv.ddpo.card import write_card
 from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.ddpo.cost import count_cost, pairs_at_once, total_steps
 from rlhfv.ddpo.crosscheck import choose_fast_ways, compare_packed
+from rlhfv.ddpo.devices import all_values, any_process, main_value
 from rlhfv.ddpo.export import save_whole_model
 from rlhfv.ddpo.packing import PACKED, PackedCollator, tokens_saved
 from rlhfv.ddpo.reference import ReferenceCache, StaleReference, compute_references, describe_setting, pair_key
@@ -29,6 +30,7 @@ from rlhfv.ddpo.scoring import score_at_sites
 from rlhfv.ddpo.trainer import WATCH_FILE, DDPOTrainer
 from rlhfv.ddpo.trees import gather
 from rlhfv.ddpo.vision import ImageInputs
+from rlhfv.ddpo.warmup import warm_up
 from rlhfv.ddpo.watch import Warned, Watch, answer_probes, choose_probes, measure_probes
 from rlhfv.errors import InvalidData, RunFailed, StudioError
 from rlhfv.models.catalog import Entry, available_memory
@@ -73,10 +75,14 @@ class Attempt:
         images = ImageInputs(base.model, base.processor, self.folder.image_path)
         pairs = self._encode(base, images, rows.values())
         training, held_out = split_held_out(pairs, config.eval_fraction, config.seed)
-        checkpoint = self.folder.last_checkpoint()
+        checkpoint = self._last_checkpoint()
         trainer = self._make_trainer(base, model, images, training, held_out, checkpoint)
         self.references = ReferenceCache(self.folder.path / "reference.safetensors", describe_setting(base))
         self._crosscheck(model, images, trainer, pairs, bool(checkpoint))
+        if config.sft_epochs:
+            self.references.setting |= {"start": f"{config.sft_epochs:g} epochs at {config.sft_learning_rate:g}"}
+            if not checkpoint:
+                self._warm_up(trainer, training)
         self._compute_references(model, trainer, pairs, checkpoint)
         self.emit(
             "state",
@@ -93,6 +99,25 @@ class Attempt:
         return self._finish(base, trainer, rows, training, held_out)
 
     # ---- before the first step
+
+    def _last_checkpoint(self) -> Path | None:
+        """Raises RunFailed where the run cannot go on from it as it would have gone on by itself."""
+        checkpoint, world = self.folder.last_checkpoint(), PartialState().num_processes
+        if len(seen := set(all_values(checkpoint and checkpoint.name))) > 1:
+            raise RunFailed(
+                f"The machines of this run see different checkpoints: {', '.join(sorted(map(str, seen)))}.",
+                "Each of them reads the run folder, and only the first one writes it.",
+                "Put the run folder on a disk that all of them share, or copy it to each.",
+            )
+        if checkpoint and self.config.lora_dropout and not self.config.full_tuning:
+            before = len(list(checkpoint.glob("rng_state*.pth")))
+            if before != world:
+                raise RunFailed(
+                    f"The run began on {before} devices and is to go on with {world}.",
+                    "Each device draws the adapter's dropout for itself, so the run would become another one.",
+                    f"Resume it on {before} devices, or start a new run.",
+                )
+        return checkpoint
 
     def _encode(self, base: Base, images: ImageInputs, rows: Iterable[dict]) -> list[EncodedPair]:
         encoder = PairEncoder(base.processor, self.folder.image_path, self.config, base.end_tokens, images.keep)
@@ -124,7 +149,7 @@ class Attempt:
             )
         longest = max(pair.length for pair in [*training, *held_out])
         cost = count_cost(base.model.config, config, base.bfloat16)
-        at_once = pairs_at_once(config.batch_size // world, longest, cost, available_memory(device))
+        at_once = min(all_values(pairs_at_once(config.batch_size // world, longest, cost, available_memory(device))))
         steps = total_steps(len(training), config, at_once, world)
         every = max(1, math.ceil(steps / LOOKS))
         watch = Watch()
@@ -137,7 +162,6 @@ class Attempt:
             answers = answer_probes(model, base.processor.tokenizer, probes, images, base.end_tokens)
             return measure_probes(answers, wanted)
 
-        checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
         arguments = TrainingArguments(
             output_dir=str(self.folder.checkpoints),
             per_device_train_batch_size=at_once,
@@ -157,7 +181,6 @@ class Attempt:
             save_steps=every,
             save_total_limit=2,
             bf16=base.bfloat16,
-            **(checkpointing if config.gradient_checkpointing else {}),
             ddp_find_unused_parameters=False,
             remove_unused_columns=False,
             dataloader_pin_memory=device.type == "cuda",
@@ -166,6 +189,7 @@ class Attempt:
             disable_tqdm=True,
             seed=config.seed,
         )
+        arguments._n_gpu = 1  # one process, one device; Trainer would spread a batch over all GPUs of a lone process
         pad = base.processor.tokenizer.pad_token_id
         return DDPOTrainer(
             config=config,
@@ -194,7 +218,7 @@ class Attempt:
             return trainer.score_pairs(model, batch)
 
         reason = "that was asked for" if self.config.packed == "off" else ""
-        if resumed and not self.references.agrees(PACKED):
+        if main_value(resumed and not self.references.agrees(PACKED)):
             reason = "the run began so"
         with trainer.accelerator.autocast():
             trainer.whole_logits, slow = choose_fast_ways(model, images, score, pairs)
@@ -217,6 +241,18 @@ class Attempt:
         if apart:
             self.emit("log", text=f"Pairs of one image do not share a row: {apart}.")
 
+    def _warm_up(self, trainer: DDPOTrainer, training: list[EncodedPair]) -> None:
+        self.references.remove()  # they are the warmed model's, and another device warms it a little otherwise
+
+        def should_stop():
+            if self._should_stop():
+                raise Stopped
+
+        set_seed(self.config.seed)
+        before, after = warm_up(trainer, training, partial(self._tell, "Warming up on corrected answers"), should_stop)
+        trainer.model.eval()
+        self.emit("log", text=f"Warmed up: {before:.3f} → {after:.3f} nats a token of the corrected answers.")
+
     def _compute_references(self, model, trainer, pairs, checkpoint) -> None:
         try:
             known = self.references.load()
@@ -225,9 +261,10 @@ class Attempt:
                 raise
             self.emit("log", text=f"{stale.what} They are computed anew.")
             known = {}
+        known = main_value(known)
         keys = {pair.id: pair_key(pair, self.folder.image_path) for pair in pairs}
         missing = [pair for pair in pairs if keys[pair.id] not in known]
-        if missing and checkpoint and self.config.full_tuning:
+        if missing and checkpoint and (self.config.full_tuning or self.config.sft_epochs):
             raise RunFailed(
                 f"The reference of {len(missing)} pairs is not there any more.",
                 "Images or pairs of the run were changed; the start model that could give it is being trained.",
@@ -241,13 +278,14 @@ class Attempt:
                 raise Stopped
             done += len(batch)
             self._tell("Asking the start model", done, len(mine))
-            with trainer.accelerator.autocast(), without_adapter(model):
+            start = contextlib.nullcontext() if self.config.sft_epochs else without_adapter(model)
+            with trainer.accelerator.autocast(), torch.no_grad(), start:
                 return trainer.score_pairs(model, batch)
 
         groups = gather(image_groups(missing))[state.process_index :: state.num_processes]
         mine = [missing[place] for group in groups for place in group]
         compute_references(mine, score, trainer.args.per_device_train_batch_size)
-        for part in gather_object([{keys[pair.id]: pair.reference for pair in mine}]):
+        for part in all_values({keys[pair.id]: pair.reference for pair in mine}):
             known.update(part)
         for pair in pairs:
             pair.reference = known[keys[pair.id]]
@@ -255,10 +293,7 @@ class Attempt:
             self.references.save({keys[pair.id]: pair.reference for pair in pairs})
 
     def _should_stop(self) -> bool:
-        asked = self.stop_asked()
-        if PartialState().num_processes > 1:  # all ranks have to leave at the same step
-            asked = any(gather_object([asked]))
-        return asked
+        return any_process(self.stop_asked())  # all have to leave at the same step
 
     def _tell(self, text: str, done: int, total: int) -> None:
         if self.stop_asked():

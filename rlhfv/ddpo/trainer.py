@@ -4,6 +4,7 @@ import json
 import math
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,12 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback
 
 from rlhfv.ddpo.batches import Collator, EncodedPair, LengthGroups, image_groups
 from rlhfv.ddpo.config import TrainingConfig
+from rlhfv.ddpo.devices import ShareLoader, Shares, all_values, main_value
 from rlhfv.ddpo.loss import ddpo_loss, score_answers
 from rlhfv.ddpo.packing import PackedCollator
 from rlhfv.ddpo.watch import Warned, Watch, to_device
@@ -34,19 +37,68 @@ METRICS = (
 )
 
 
-class DDPOTrainer(Trainer):
+class PairTrainer(Trainer):
+    """The loop over encoded pairs. `whole_logits` makes the model compute all logits (see crosscheck.py)."""
+
+    def __init__(self, *, config: TrainingConfig, collator: Collator | PackedCollator, **arguments):
+        self.config, self.whole_logits = config, False
+        self.pairs_at_once = 1.0
+        super().__init__(data_collator=collator, **arguments)
+        # A PEFT forward takes any keyword, so Trainer would take the loss for one already divided by the accumulation.
+        self.model_accepts_loss_kwargs = False
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The batches of one optimizer step on this device."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        shares = self.callback_handler.train_dataloader.shares
+        pairs = shares.pairs_in_step(self.state.global_step)
+        self.pairs_at_once = pairs / (len(batches) * self.args.world_size)
+        return batches, items
+
+    def part_of_mean(self, losses: torch.Tensor, inputs: dict) -> torch.Tensor:
+        """The loss of one batch, out of `losses` `[pairs]`. Trainer takes the mean over the batches of a step and
+        accelerate that over devices, so that a batch of fewer pairs would count for more; their mean size sets that
+        right, and a batch that only keeps the others company counts for nothing."""
+        return inputs["counts"] * losses.sum() / self.pairs_at_once
+
+    def get_train_dataloader(self) -> ShareLoader:
+        return self._share_out(self.train_dataset, self._get_train_sampler(), self.config.batch_size)
+
+    def get_eval_dataloader(self, eval_dataset=None) -> ShareLoader:
+        pairs = self.eval_dataset
+        return self._share_out(pairs, SequentialSampler(pairs), self.args.train_batch_size * self.args.world_size)
+
+    def _share_out(self, pairs: list[EncodedPair], order: Sampler, batch_size: int) -> ShareLoader:
+        at_once, world, rank = self.args.train_batch_size, self.args.world_size, self.args.process_index
+        shares = Shares(order, batch_size, at_once, world, rank)
+        # The way of packing may still change after this.
+        return ShareLoader(pairs, shares, lambda some: self.data_collator(some), self.args.dataloader_pin_memory)
+
+    def score(self, model, inputs) -> torch.Tensor:
+        """Float32 log-probabilities at the sites of a batch."""
+        sites = inputs["sites"]
+        places = (sites["rows"], sites["positions"], sites["targets"])
+        return model(**inputs["model"], answer_sites=places, whole_logits=self.whole_logits)
+
+    def floating_point_ops(self, inputs) -> int:
+        return 0  # Trainer's estimate counts tokens of a flat batch
+
+    def _get_train_sampler(self, train_dataset=None):
+        pairs: list[EncodedPair] = self.train_dataset
+        lengths = [pair.length for pair in pairs]
+        return LengthGroups(lengths, image_groups(pairs), self.config.batch_size, self.config.seed)
+
+
+class DDPOTrainer(PairTrainer):
     """Trains `model` on encoded pairs that know their reference.
 
     `emit(kind, **fields)` takes the events of the main process; `probe()` answers the probe questions and gives
-    (words, recall); `should_stop()` is asked after each step. `stopped_by` is what stopped the run early;
-    `whole_logits` makes the model compute all logits (see crosscheck.py).
+    (words, recall); `should_stop()` is asked after each step. `stopped_by` is what stopped the run early.
     """
 
     def __init__(
         self,
         *,
-        config: TrainingConfig,
-        collator: Collator | PackedCollator,
         watch: Watch,
         emit: Callable[..., None],
         probe: Callable[[], tuple[float, float]],
@@ -54,31 +106,23 @@ class DDPOTrainer(Trainer):
         look_every: int,
         **arguments,
     ):
-        self.config, self.watch, self.emit, self.probe = config, watch, emit, probe
+        self.watch, self.emit, self.probe = watch, emit, probe
         self.should_stop, self.look_every = should_stop, look_every
-        self.whole_logits = False
         self.stopped_by: Warned | str | None = None
         self._sums: dict[str, torch.Tensor] = {}
-        self._pairs_at_once = 1.0
         self._unwritten: list[dict] = []
         self._written = self._began = 0.0
         self._began_at = 0
         self._in_steps = self._step_began = 0.0
-        super().__init__(data_collator=collator, callbacks=[_Course(self)], **arguments)
-        # A PEFT forward takes any keyword, so Trainer would take the loss for one already divided by the accumulation.
-        self.model_accepts_loss_kwargs = False
+        super().__init__(callbacks=[_Course(self)], **arguments)
 
     # ---- the step
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """The batches of one optimizer step. Trainer takes the mean of their losses, so a last one of fewer pairs
-        would count for more; their mean size sets that right."""
         began = time.monotonic()
-        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        found = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._in_steps += time.monotonic() - began
-        pairs = sum(batch["pairs"] for batch in batches)
-        self._pairs_at_once = pairs / max(1, len(batches))
-        return batches, items
+        return found
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         sites, reference, pairs = inputs["sites"], inputs["reference"], inputs["pairs"]
@@ -107,15 +151,9 @@ class DDPOTrainer(Trainer):
             figures += [(chosen > rejected).float().sum(), plain["chosen"].sum(), plain["rejected"].sum()]
             figures += [*per_token, torch.tensor(float(pairs), device=losses.device)]
         mode = "train" if model.training else "eval"
-        self._sums[mode] = self._sums.get(mode, 0) + torch.stack(figures)
-        loss = losses.sum() / self._pairs_at_once if model.training else losses.mean()
+        self._sums[mode] = self._sums.get(mode, 0) + inputs["counts"] * torch.stack(figures)
+        loss = self.part_of_mean(losses, inputs) if model.training else losses.mean()
         return (loss, {"losses": losses.detach()}) if return_outputs else loss
-
-    def score(self, model, inputs) -> torch.Tensor:
-        """Float32 log-probabilities at the sites of a batch."""
-        sites = inputs["sites"]
-        places = (sites["rows"], sites["positions"], sites["targets"])
-        return model(**inputs["model"], answer_sites=places, whole_logits=self.whole_logits)
 
     def score_pairs(self, model, pairs: list[EncodedPair], collator=None) -> torch.Tensor:
         """Float32 log-probabilities of the tokens of all chosen answers, then of all rejected ones."""
@@ -140,16 +178,8 @@ class DDPOTrainer(Trainer):
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            loss = self.compute_loss(model, inputs)
-        return loss.detach(), None, None
-
-    def floating_point_ops(self, inputs) -> int:
-        return 0  # Trainer's estimate counts tokens of a flat batch
-
-    def _get_train_sampler(self, train_dataset=None):
-        pairs: list[EncodedPair] = self.train_dataset
-        lengths = [pair.length for pair in pairs]
-        return LengthGroups(lengths, image_groups(pairs), self.config.batch_size, self.config.seed)
+            self.compute_loss(model, inputs)
+        return None, None, None  # `log` has the means over the pairs of all devices
 
     # ---- what it reports
 
@@ -230,7 +260,7 @@ class DDPOTrainer(Trainer):
 
     def look(self) -> None:
         """Ask the probe questions and say what came back."""
-        words, recall = self.probe()
+        words, recall = main_value(self.probe())  # what follows from it has to be the same everywhere
         self.emit("log", text="Probe answers", probe_words=words, probe_recall=recall, step=self.state.global_step)
         self.take(self.watch.see_probes(words, recall))
 
@@ -243,7 +273,21 @@ class DDPOTrainer(Trainer):
             (folder / WATCH_FILE).write_text(json.dumps(self.watch.state()))
         super()._save_checkpoint(model, trial)
 
+    def _save_rng_state(self, output_dir):
+        """By the main process for all: only its folder is the run's."""
+        if self.args.world_size == 1:
+            super()._save_rng_state(output_dir)
+            return
+        with tempfile.TemporaryDirectory() as place:
+            super()._save_rng_state(place)
+            files = all_values({file.name: file.read_bytes() for file in Path(place).iterdir()})
+        if self.args.should_save:
+            for name, data in ((name, data) for each in files for name, data in each.items()):
+                (Path(output_dir) / name).write_bytes(data)
+
     def _save(self, output_dir=None, state_dict=None):
+        if not self.args.should_save:
+            return
         model = self.accelerator.unwrap_model(self.model)
         Path(output_dir).mkdir(parents=True, exist_ok=True)
         if isinstance(model, PeftModel):
