@@ -133,7 +133,7 @@ AttentionInterface.register("counted", attend)
 AttentionMaskInterface.register("counted", sdpa_mask)
 
 
-def build(shape: Shape, layers: int, checkpointing: bool):
+def build(shape: Shape, layers: int, checkpointing: int):
     """The model with an adapter of rank 16 on all linear layers of its language part, as a run here makes it."""
     heads = {"num_attention_heads": shape.heads, "num_key_value_heads": shape.heads}
     text = LlamaConfig(
@@ -150,7 +150,8 @@ def build(shape: Shape, layers: int, checkpointing: bool):
         model.set_attn_implementation("counted")
         score_at_sites(model)
         base = Base(model, None, None, shape.name, "", shape.bfloat16)
-        trained = make_trainable(base, TrainingConfig(precision="bfloat16" if shape.bfloat16 else "float32"))
+        settings = {"precision": "bfloat16" if shape.bfloat16 else "float32"}
+        trained = make_trainable(base, TrainingConfig(**settings, gradient_checkpointing=checkpointing))
     for module in trained.modules():  # from "meta" to a device that autocast knows, still without storage
         for name, value in module._parameters.items():
             if value is not None:
@@ -163,8 +164,6 @@ def build(shape: Shape, layers: int, checkpointing: bool):
     model.model.get_placeholder_mask = lambda ids, inputs_embeds, image_features: torch.empty_like(
         inputs_embeds, dtype=torch.bool
     )
-    if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
     return model, trained.train()
 
 
@@ -195,7 +194,7 @@ def make_pairs(count: int) -> list[EncodedPair]:
     ]
 
 
-def count_ours(shape: Shape, layers: int, checkpointing: bool, pairs: int) -> dict[str, Count]:
+def count_ours(shape: Shape, layers: int, checkpointing: int, pairs: int) -> dict[str, Count]:
     """One image, and of its pairs one reference pass and one step."""
     without_storage = FakeTensorMode(allow_non_fake_inputs=True)
     with without_storage:
@@ -237,6 +236,8 @@ def count_trl(shape: Shape, layers: int, checkpointing: bool, pairs: int) -> Cou
 
     with FakeTensorMode(allow_non_fake_inputs=True):
         model, trained = build(shape, layers, checkpointing)
+        if checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
         for module in trained.modules():
             if isinstance(module, BaseTunerLayer):
                 module.cast_input_dtype_enabled = True  # as PEFT does unless told otherwise

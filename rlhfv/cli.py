@@ -9,7 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlhfv import __version__
-from rlhfv.commands import chat, demo, doctor, erase, pairs, publish, reviews, runs, tasks, users, workers
+from rlhfv.commands import (
+    chat,
+    convert,
+    demo,
+    doctor,
+    erase,
+    pairs,
+    publish,
+    reask,
+    reviews,
+    runs,
+    tasks,
+    users,
+    workers,
+)
 from rlhfv.commands.terminal import run
 from rlhfv.corrections.edits import KINDS
 from rlhfv.corrections.pairs import PAIR_OUTCOMES
@@ -18,9 +32,10 @@ from rlhfv.ddpo.config import RECIPES
 from rlhfv.evaluation.demo_world import MAX_SCENES
 from rlhfv.publishing.formats import FORMATS
 from rlhfv.services.people import ROLES
-from rlhfv.settings import add_adapter_argument, add_data_argument, add_model_arguments
+from rlhfv.settings import add_adapter_argument, add_data_argument, add_model_arguments, add_remote_arguments
 
 _MODEL_OF_CHAT = (add_data_argument, add_model_arguments, add_adapter_argument)
+_VOICES = (*_MODEL_OF_CHAT, add_remote_arguments)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_erase(verbs)
     _add_users(_group(verbs, "users", "who may sign in to a shared studio"))
     _add_doctor(verbs)
+    _add_convert(verbs)
     _add_demo(_group(verbs, "demo", "the demo model's own world of drawn scenes"))
     return parser
 
@@ -78,7 +94,7 @@ def _add_chat(verbs) -> None:
         "chat",
         chat.chat,
         "ask two voices about a picture; without a question, line by line; Ctrl-C ends an answer",
-        *_MODEL_OF_CHAT,
+        *_VOICES,
     )
     verb.add_argument("question", nargs="?", help="one question; without it, lines are read until an empty one")
     verb.add_argument(
@@ -124,10 +140,10 @@ def _add_tasks(verbs) -> None:
 
 
 def _add_answer(verbs) -> None:
-    verb = _verb(
-        verbs, "answer", tasks.answer, "write a model's answers to the tasks that wait for one", *_MODEL_OF_CHAT
+    verb = _verb(verbs, "answer", tasks.answer, "write a model's answers to the tasks that wait for one", *_VOICES)
+    verb.add_argument(
+        "--voice", help="an adapter or a voice on a server, by id or title (default: the first on offer)"
     )
-    verb.add_argument("--voice", help="an adapter by id or title (default: the baseline)")
     verb.add_argument("--batch-size", type=_read_count, default=16, help="tasks a batch (default: 16)")
     verb.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy; up to 2")
     verb.add_argument(
@@ -259,6 +275,9 @@ def _add_runs(verbs) -> None:
         if name == "export":
             verb.add_argument("folder", type=Path, help="a folder that is not there yet")
             verb.add_argument("--merge", action="store_true", help="the whole model with the adapter merged into it")
+    verb = _verb(verbs, "reask", reask.reask, "ask the corrected questions of a run again: are they mended?", *_VOICES)
+    verb.add_argument("id", help="as `runs list` prints it")
+    verb.add_argument("--voice", help="who is asked, by id or title, on a server too (default: the run's adapter)")
 
 
 def _add_workers(verbs) -> None:
@@ -292,12 +311,12 @@ def _add_workers(verbs) -> None:
 def _add_away_options(verb) -> None:
     verb.add_argument("--with-base", action="store_true", help="the files of a base that is a local folder go along")
     _add_job_options(verb)
-    verb.add_argument("--image", help="container image of a job (default: python of this version)")
 
 
 def _add_job_options(verb) -> None:
     verb.add_argument("--flavor", default="", help="train as a job on this machine of the Hub: see `runs offers`")
     verb.add_argument("--timeout", type=_read_count, metavar="MINUTES", help="of a job (default: twice the estimate)")
+    verb.add_argument("--image", help="container image of a job (default: python of this version)")
 
 
 def _add_erase(verbs) -> None:
@@ -307,6 +326,9 @@ def _add_erase(verbs) -> None:
     verb.add_argument("pair", nargs="*", help="the ids of pairs; all that repeats their text goes too")
     verb.add_argument("--image", action="append", default=[], help="a stored picture, with all that is about it")
     verb.add_argument("--forget-history", action="store_true", help="the earlier commits on the Hub go too")
+    verb.add_argument(
+        "--waiting", action="store_true", help="only what could not be taken out of repositories of runs before"
+    )
     _add_token_options(verb)
     verb.add_argument("--yes", action="store_true", help="do not ask")
 
@@ -372,6 +394,19 @@ def _add_doctor(verbs) -> None:
         action="append",
         default=[],
         help="a picture to try it on; may be repeated (default: drawn)",
+    )
+
+
+def _add_convert(verbs) -> None:
+    verb = _verb(verbs, "convert", convert.convert, "make a checkpoint of the original LLaVA code loadable here")
+    verb.add_argument("source", help="its folder or Hub id, such as openbmb/RLAIF-V-7B")
+    verb.add_argument("folder", type=Path, help="the new folder")
+    verb.add_argument("--revision", help="commit of the Hub (default: the newest)")
+    verb.add_argument(
+        "--like",
+        default="llava-hf/llava-1.5-7b-hf",
+        metavar="MODEL",
+        help="a transformers LLaVA of the same shape, for tokenizer and sizes (default: %(default)s)",
     )
 
 

@@ -42,6 +42,10 @@ class GenerationFailed(StudioError):
     """The model was loaded but could not answer."""
 
 
+class NoGPU(GenerationFailed):
+    """A GPU that is lent by the call is not to be had now, for this visitor or for anybody."""
+
+
 class RunFailed(StudioError):
     """A run that cannot start, resume or be exported."""
 

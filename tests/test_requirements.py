@@ -12,8 +12,9 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 OWN = {"rlhfv", "benchmarks", "tests"}
 IMPORTED_AS = {"PIL": "pillow", "yaml": "pyyaml"}
-# `doctor` starts it as a process of its own where TRL is installed, and says so where it is not.
-OPTIONAL = {"rlhfv/ddpo/beside_trl.py imports trl"}
+# `doctor` starts it as a process of its own where TRL is installed, and says so where it is not. ZeroGPU's package is
+# imported on ZeroGPU only, where `spaces/requirements.txt` brings it.
+OPTIONAL = {"rlhfv/ddpo/beside_trl.py imports trl", "rlhfv/models/zero.py imports spaces"}
 
 
 def listed(name):

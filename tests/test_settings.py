@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhfv.settings import DEMO_MODEL, parse_app_arguments, settings_from_arguments
+from rlhfv.settings import DEMO_MODEL, NO_MODEL, parse_app_arguments, settings_from_arguments
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +50,111 @@ def test_a_port_that_is_none_is_told(port, by, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         parse_app_arguments([] if by == "environment" else [f"--port={port}"])
     assert ended.value.code == 2 and "from 1 to 65535" in capsys.readouterr().err
+
+
+# ---- voices on servers
+
+LAB, OPENAI = "http://lab:8000/v1", "https://api.openai.com/v1"
+
+
+def parse(*words):
+    return parse_app_arguments([*map(str, words)])
+
+
+def test_a_voice_is_a_name_an_address_and_a_model():
+    settings = parse("--remote", f"Mine = {LAB}#org/llava:q4")
+    [voice] = settings.remotes
+    assert (voice.name, voice.url, voice.model) == ("Mine", LAB, "org/llava:q4")
+    assert voice.id == "org/llava:q4@lab:8000" and voice.read_key() == ""
+    assert settings.model == DEMO_MODEL and settings.remote_at_once == 4
+
+
+def test_the_path_of_a_model_on_its_server_is_no_part_of_its_identity():
+    [voice] = parse("--remote", f"A={LAB}#/home/ada/models/llava").remotes
+    assert (voice.model, voice.id) == ("/home/ada/models/llava", "llava@lab:8000")
+
+
+def test_two_voices_need_no_model_here_unless_one_is_named():
+    two = ("--remote", f"A={LAB}#a", "--remote", f"B={LAB}#b")
+    assert parse(*two).model == NO_MODEL
+    assert parse(*two, "--model", "x/y").model == "x/y"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("http://lab:8000/v1#a", "NAME=URL#MODEL"),
+        ("A=http://lab:8000/v1", "NAME=URL#MODEL"),
+        ("A=lab:8000#a", "NAME=URL#MODEL"),
+        ("A=http://#a", "the address of 'A' is none"),
+        ("A=http://lab:port/v1#a", "the address of 'A' is none"),
+        ("A=http://lab/v1?key=s3cret", "NAME=URL#MODEL"),
+        ("A=http://ada:s3cret@lab/v1#a", "--remote-key-env"),
+        ("A=http://lab/v1?key=s3cret#a", "--remote-key-env"),
+    ],
+)
+def test_what_is_no_voice_is_told(text, told, capsys):
+    with pytest.raises(SystemExit):
+        parse("--remote", text)
+    error = capsys.readouterr().err
+    assert told in error and "s3cret" not in error
+
+
+def test_a_key_is_named_and_never_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("LAB_KEY", "sk-lab")
+    (tmp_path / "openai=1.key").write_text(" sk-openai\n")
+    voices = (
+        "--remote",
+        f"A={LAB}#a",
+        "--remote",
+        f"B={LAB}#b",
+        "--remote",
+        f"C={OPENAI}#c",
+        "--remote",
+        "D=http://d#d",
+    )
+    keys = ("--remote-key-env", "A=LAB_KEY", "--remote-key-env", "B=LAB_KEY")
+    settings = parse(*voices, *keys, "--remote-key-file", f"C={tmp_path / 'openai=1.key'}")
+    assert [voice.read_key() for voice in settings.remotes] == ["sk-lab", "sk-lab", "sk-openai", ""]
+    assert "sk-" not in repr(settings)
+
+
+def test_a_key_without_a_name_is_for_one_server_only(monkeypatch, capsys):
+    monkeypatch.setenv("LAB_KEY", "sk-lab")
+    modules = ("--remote", f"A={LAB}#a", "--remote", f"B={LAB}#b")
+    assert [voice.read_key() for voice in parse(*modules, "--remote-key-env", "LAB_KEY").remotes] == ["sk-lab"] * 2
+    with pytest.raises(SystemExit):
+        parse(*modules, "--remote", f"C={OPENAI}#c", "--remote-key-env", "LAB_KEY")
+    assert "must not reach another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["--remote", f"A={LAB}#a", "--remote-key-env", "NOT_SET_ANYWHERE"],
+            "no key for 'A' in the variable",
+        ),
+        (["--remote", f"A={LAB}#a", "--remote-key-file", "/nowhere/key"], "no key for 'A' in the file key"),
+        (["--remote", f"A={LAB}#a", "--remote-key-env", "B=PATH"], "names no voice 'B'"),
+        (["--remote-key-env", "PATH"], "does not say for which voice"),
+        (["--remote", f"A={LAB}#a", "--remote-key-env", "PATH", "--remote-key-env", "A=PATH"], "given two keys"),
+        (["--remote", f"A={LAB}#a", "--remote", f"A={LAB}#b"], "Two voices are called 'A'"),
+        (["--remote", f"A={LAB}#a", "--remote", f"B={LAB}#a"], "Two voices are 'a@lab:8000'"),
+        (["--model", "none"], "leaves nobody to answer"),
+        (["--remote", f"A={LAB}#a", "--remote-at-once", "0"], "from 1 to 256"),
+    ],
+)
+def test_flags_that_contradict_each_other_are_told(words, told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(*words)
+    assert ended.value.code == 2 and told in capsys.readouterr().err
+
+
+def test_a_space_gives_its_flags_in_the_environment(monkeypatch):
+    monkeypatch.setenv("RLHFV_FLAGS", "--model a/b --port 7000 --adapter 'my folder'")
+    monkeypatch.setattr("sys.argv", ["app.py", "--port", "7999"])
+    settings = parse_app_arguments()
+    assert (settings.model, settings.adapters) == ("a/b", ("my folder",))
+    assert settings.port == 7999, "the command line has the last word"
+    assert parse_app_arguments([]).model == "demo", "flags that are given are all there are"

@@ -35,12 +35,12 @@ def chat(arguments: argparse.Namespace) -> int:
         services.chat.set_images(actor, tuple(names))
     titles = {voice.id: voice.title for voice in voices}
     if arguments.question is not None:
-        return 0 if _ask(services, actor, arguments.question, titles, arguments.json) else 130
+        return _ask(services, actor, arguments.question, titles, arguments.json)
     tell(f"{titles[sides['left']]} | {titles[sides['right']]}: type a question; an empty line ends.")
     code = 0
     while question := _read_line():
         try:
-            _ask(services, actor, question, titles, arguments.json)
+            code = 2 if _ask(services, actor, question, titles, arguments.json) == 2 else code
         except StudioError as error:
             tell_error(error)
             code = 2
@@ -59,8 +59,8 @@ def find_voice(voices, wanted: str) -> str:
     )
 
 
-def _ask(services: "Services", actor: "Actor", question: str, titles: dict[str, str], as_json: bool) -> bool:
-    """Asks, shows both answers, and says whether they were left to end by themselves."""
+def _ask(services: "Services", actor: "Actor", question: str, titles: dict[str, str], as_json: bool) -> int:
+    """Asks and shows both answers; 130 where they were not left to end by themselves, 2 where there is only one."""
     stop = threading.Event()
     answers = services.chat.ask(actor, question, stop)
     state = next(answers)  # a question that is refused ends here
@@ -69,6 +69,9 @@ def _ask(services: "Services", actor: "Actor", question: str, titles: dict[str, 
             turn = state.turns[-1]
             bar.update_to(len(turn.left.text) + len(turn.right.text))
     turn = state.turns[-1]
+    for reply in (turn.left, turn.right):
+        if reply.problem:
+            tell_error(StudioError(*reply.problem))
     said = {
         side: {"voice": getattr(state, side), "title": titles.get(getattr(state, side), ""), **_reply(reply)}
         for side, reply in (("left", turn.left), ("right", turn.right))
@@ -77,8 +80,11 @@ def _ask(services: "Services", actor: "Actor", question: str, titles: dict[str, 
         show_json({"question": turn.question, "images": turn.images, **said})
     else:
         for reply in said.values():
-            show(f"{reply['title']}: {reply['text']}", "")
-    return not stop.is_set()
+            if not reply["problem"]:
+                show(f"{reply['title']}: {reply['text']}", *([f"({reply['note']})"] if reply["note"] else []), "")
+    if turn.left.problem or turn.right.problem:
+        return 2
+    return 130 if stop.is_set() else 0
 
 
 @contextmanager
@@ -98,7 +104,7 @@ def _interrupt_stops(stop: threading.Event) -> Iterator[None]:
 
 
 def _reply(reply) -> dict:
-    return {"text": reply.text, "answer_id": reply.answer_id, "finished": reply.finished}
+    return {name: getattr(reply, name) for name in ("text", "answer_id", "finished", "note", "problem")}
 
 
 def _read_line() -> str:

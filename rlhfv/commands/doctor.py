@@ -3,13 +3,14 @@
 import argparse
 
 from rlhfv.commands.terminal import show, show_json, tell
+from rlhfv.settings import DEMO_MODEL
 
 
 def doctor(arguments: argparse.Namespace) -> int:
     from rlhfv.models.catalog import find_entry
     from rlhfv.services.doctor import examine
 
-    entry = find_entry(arguments.model, arguments.revision)
+    entry = find_entry(arguments.model or DEMO_MODEL, arguments.revision)
     tell(f"Trying {entry.title}: a few steps of training, then two answers …")
     findings = []
     for finding in examine(entry, arguments.image):

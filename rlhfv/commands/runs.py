@@ -20,6 +20,7 @@ from rlhfv.commands.terminal import (
 from rlhfv.commands.workers import send_away
 from rlhfv.corrections.pairs import load_pairs, pairs_file
 from rlhfv.ddpo.config import TrainingConfig, describe_fields
+from rlhfv.ddpo.outcome import describe_outcome
 from rlhfv.errors import NotFound, RunFailed
 from rlhfv.runs.state import ALIVE
 from rlhfv.runs.supervisor import Supervisor
@@ -51,13 +52,14 @@ def train(arguments: argparse.Namespace) -> int:
         images = pairs_file(arguments.data).parent / "images"
         run_id = services.training.start_with(actor, pairs, config, images.joinpath, arguments.title, room)
     if arguments.backend:
-        send_away(services, actor, arguments, run_id, arguments.backend)
+        with services.backends.fresh(actor, run_id):
+            send_away(services, actor, arguments, run_id, arguments.backend)
     return _started(arguments, services, services.training, actor, run_id)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
     services, actor = open_services(arguments)
-    offered = services.host.voices(actor)
+    offered = services.host.local_voices(actor)
     voices = [find_voice(offered, voice) for voice in arguments.voice] or [voice.id for voice in offered if voice.id]
     run_id = services.evaluation.start(actor, voices, arguments.scenes, arguments.title)
     return _started(arguments, services, services.evaluation, actor, run_id)
@@ -82,6 +84,7 @@ def _started(
 
         show(render_table(results))
     elif code == 0 and (run.has_adapter or run.has_model):
+        tell(*filter(None, [describe_outcome(results)]))
         show(str(folder.adapter if run.has_adapter else folder.model))
     return code
 
@@ -110,6 +113,8 @@ def show_run(arguments: argparse.Namespace) -> None:
     show(f"{one_line(run.title)}  ({run.kind}, {run.state}, {run.progress:.0%})")
     show(*(f"  {name}: {value}" for name, value in run.config.get(run.kind, {}).items()))
     show(*(f"  | {line}" for line in run.lines))
+    if outcome := describe_outcome(results):
+        show(outcome)
     if run.error:
         show(f"Error: {run.error}")
 
@@ -129,7 +134,7 @@ def resume(arguments: argparse.Namespace) -> int:
     services, service, actor = _open_run(arguments)
     if service.run(actor, arguments.id).remote:
         timeout = None if arguments.timeout is None else arguments.timeout * 60
-        run = services.backends.resume(actor, arguments.id, arguments.flavor, timeout)
+        run = services.backends.resume(actor, arguments.id, arguments.flavor, timeout, arguments.image)
     else:
         run = service.resume(actor, arguments.id)
     if arguments.detach:

@@ -2,7 +2,6 @@
 
 import argparse
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from rlhfv.commands.terminal import count, one_line, open_services, read_token, 
 from rlhfv.publishing.token import Token
 from rlhfv.runs import bundle
 from rlhfv.runs.leash import work_folder
-from rlhfv.runs.machine import machine_name, show_machine
+from rlhfv.runs.machine import machine_name, show_age, show_machine
 from rlhfv.settings import settings_from_arguments
 
 if TYPE_CHECKING:
@@ -103,25 +102,16 @@ def queue(arguments: argparse.Namespace) -> None:
     found, workers = runs.look(), runs.workers()
     if arguments.json:
         listed = [{"id": run.id, "state": run.state, "worker": run.worker, "seen": run.seen} for run in found]
-        machines = [{"name": one.name, "about": one.about, "seen": one.seen} for one in workers]
+        machines = [{"name": one.name, "about": one.about, "run": one.run, "seen": one.seen} for one in workers]
         return show_json({"runs": listed, "workers": machines})
     for run in found:
         done = f"{run.step}/{run.total_steps}" if run.total_steps else ""
         state = "no sign" if runs.is_lapsed(run) else run.state
         show(f"{run.id}  {state:8}  {done:>9}  {run.worker:20}  {one_line(run.title)}")
     for one in workers:
-        show(f"{one.name}: {show_machine(one.about)}, seen {show_age(one.seen)}")
+        work = f", at work on {one_line(one.run)}" if one.run else ""
+        show(f"{one.name}: {show_machine(one.about)}{work}, seen {show_age(one.seen)}")
     tell(f"{count(len(found), 'run')}, {count(len(workers), 'worker')}")
-
-
-def show_age(seen: datetime) -> str:
-    """ "just now", "5 minutes ago"."""
-    minutes = int((datetime.now(UTC) - seen).total_seconds() // 60)
-    if minutes < 1:
-        return "just now"
-    if minutes < 120:
-        return f"{count(minutes, 'minute')} ago"
-    return f"{count(minutes // 60, 'hour')} ago" if minutes < 2880 else f"{minutes // 1440} days ago"
 
 
 def sign_in(arguments: argparse.Namespace) -> "tuple[Services, Actor]":

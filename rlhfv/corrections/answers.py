@@ -82,6 +82,10 @@ class AnswerStore(Database):
         """The value that was kept last, or None."""
         return self._document("SELECT value FROM memory WHERE key = ?", storable(key))
 
+    def forget(self, key: str) -> None:
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM memory WHERE key = ?", (storable(key),))
+
     def set_image_source(self, name: str, source: str) -> None:
         with self._transaction() as connection:
             connection.execute("REPLACE INTO image_sources VALUES (?, ?)", (storable(name), dump(source)))

@@ -33,7 +33,7 @@ _PAIRS = f"""
         SELECT pairs.seq, id, annotator, published.revision AS old, shown AS old_shown,
             iif(state = 'accepted', pairs.revision, published.revision) AS target
         FROM pairs LEFT JOIN published ON repo = ?1 AND part = 'pairs' AND item = id
-        WHERE NOT deleted AND {_ALLOWED}
+        WHERE NOT deleted AND {_ALLOWED} AND (?2 IS NULL OR visitor = ?2)
             AND (state = 'accepted' OR ({_STAYS} AND published.revision > 0)))
     LEFT JOIN pseudonyms ON name = annotator
     WHERE old IS NULL OR old != target OR old_shown != {_SHOWN} ORDER BY seq"""
@@ -42,8 +42,8 @@ _PAIRS_GONE = f"""
     WHERE repo = ?1 AND part = 'pairs' AND published.revision > 0 AND (id IS NULL OR NOT (
         NOT deleted AND {_ALLOWED} AND (state = 'accepted' OR {_STAYS})))"""
 _FINAL_JUDGEMENTS = f"""
-    SELECT seq, id, annotator FROM (
-        SELECT seq, id, annotator, json_extract(document, '$.consent') AS consent,
+    SELECT seq, id, annotator, visitor FROM (
+        SELECT seq, id, annotator, visitor, json_extract(document, '$.consent') AS consent,
             coalesce(json_extract(document, '$.licence'), '') AS licence
         FROM judgements
         WHERE outcome IN ('faithful', 'tie', 'both_bad', 'skipped') AND NOT withdrawn) AS own
@@ -59,7 +59,8 @@ _FINAL_JUDGEMENTS = f"""
 _JUDGEMENTS = f"""
     SELECT id, 1, {_SHOWN} AS shown, annotator, published.revision FROM ({_FINAL_JUDGEMENTS})
     LEFT JOIN published ON repo = ?1 AND part = 'judgements' AND item = id LEFT JOIN pseudonyms ON name = annotator
-    WHERE published.revision IS NULL OR published.revision != 1 OR published.shown != {_SHOWN} ORDER BY seq"""
+    WHERE (?2 IS NULL OR visitor = ?2)
+        AND (published.revision IS NULL OR published.revision != 1 OR published.shown != {_SHOWN}) ORDER BY seq"""
 _JUDGEMENTS_GONE = f"""
     SELECT item FROM published WHERE repo = ?1 AND part = 'judgements' AND revision > 0
     AND item NOT IN (SELECT id FROM ({_FINAL_JUDGEMENTS}))"""
@@ -137,42 +138,49 @@ class Published(Database):
 
     # ---- what waits
 
-    def waiting(self, repo: str) -> Waiting:
-        """What a push to the repository would change now."""
+    def waiting(self, repo: str, whose: str | None = None) -> Waiting:
+        """What a push to the repository would change now; of the items of one visitor, if `whose` names one."""
         with self._transaction("BEGIN") as connection:
-            pairs = connection.execute(_PAIRS, (repo,)).fetchall()
+            pairs = connection.execute(_PAIRS, (repo, whose)).fetchall()
             removed = len(connection.execute(_PAIRS_GONE, (repo,)).fetchall())
-            judgements = [len(connection.execute(query, (repo,)).fetchall()) for query in _WANTED["judgements"]]
+            judgements = len(connection.execute(_JUDGEMENTS, (repo, whose)).fetchall())
+            judgements += len(connection.execute(_JUDGEMENTS_GONE, (repo,)).fetchall())
         added = sum(not old for *_, old in pairs)
-        return Waiting(added, len(pairs) - added, removed, sum(judgements))
+        return Waiting(added, len(pairs) - added, removed, judgements)
 
-    def unpublishable(self) -> dict[str, int]:
-        """Why live pairs are not published, wherever to: reason → how many."""
+    def unpublishable(self, whose: str | None = None) -> dict[str, int]:
+        """Why live pairs (of one visitor) are not published, wherever to: reason → how many."""
         return dict(
             self._connection.execute(
                 "SELECT CASE WHEN state IN ('superseded', 'gold') THEN 'not meant for the data set'"
-                " WHEN state != 'accepted' THEN 'not accepted yet' WHEN licence = ? THEN 'not to be published'"
+                " WHEN state != 'accepted' THEN 'not accepted yet' WHEN licence = ?1 THEN 'not to be published'"
                 " WHEN NOT consent THEN 'no consent to publication' WHEN licence = '' THEN 'no licence'"
                 " WHEN id IN (SELECT item FROM withheld) THEN 'withheld for good' END AS reason, count(*)"
-                " FROM pairs WHERE NOT deleted GROUP BY reason HAVING reason IS NOT NULL",
-                (NOT_TO_BE_PUBLISHED,),
+                " FROM pairs WHERE NOT deleted AND (?2 IS NULL OR visitor = ?2)"
+                " GROUP BY reason HAVING reason IS NOT NULL",
+                (NOT_TO_BE_PUBLISHED, whose),
             )
         )
 
     def freeze(
-        self, repo: str, image_bytes: Callable[[str], int | None], also: Iterable[tuple[str, int]] = ()
+        self,
+        repo: str,
+        image_bytes: Callable[[str], int | None],
+        also: Iterable[tuple[str, int]] = (),
+        whose: str | None = None,
     ) -> Batch:
         """What to push now. New items go to the last shard while it has room; annotators get their pseudonyms.
 
         Args:
             image_bytes: the size of a stored image, None when it is not there.
             also: (part, shard) to write in any case.
+            whose: a visitor, of whom alone items are added and changed; what has to go goes in any case.
         """
         changes, left_out, shards = [], [], {}
         with self._transaction() as connection:
             for part, (wanted, gone) in _WANTED.items():
                 place = _Placing(connection, repo, part)
-                for item, revision, shown, annotator, old in connection.execute(wanted, (repo,)).fetchall():
+                for item, revision, shown, annotator, old in connection.execute(wanted, (repo, whose)).fetchall():
                     size, problem = _size_of(connection, part, item, revision, image_bytes)
                     if problem:
                         left_out.append((item, problem))

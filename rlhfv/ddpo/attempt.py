@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,20 +20,32 @@ from rlhfv.ddpo.base import Base, find_base, load_base, make_trainable, without_
 from rlhfv.ddpo.batches import Collator, EncodedPair, PairEncoder, Unusable, image_groups, split_held_out
 from rlhfv.ddpo.card import write_card
 from rlhfv.ddpo.config import TrainingConfig
-from rlhfv.ddpo.cost import count_cost, pairs_at_once, total_steps
+from rlhfv.ddpo.cost import (
+    Cost,
+    count_cost,
+    estimate_run,
+    free_memory,
+    largest_pair,
+    measure_speed,
+    pairs_at_once,
+    total_steps,
+)
 from rlhfv.ddpo.crosscheck import choose_fast_ways, compare_packed
 from rlhfv.ddpo.devices import all_values, any_process, main_value
 from rlhfv.ddpo.export import save_whole_model
-from rlhfv.ddpo.packing import PACKED, PackedCollator, tokens_saved
+from rlhfv.ddpo.limit import TimeLimit
+from rlhfv.ddpo.outcome import describe_estimate, earlier_seconds, find_estimate
+from rlhfv.ddpo.packing import PACKED, PackedCollator, tokens_saved, why_not_packed
 from rlhfv.ddpo.reference import ReferenceCache, StaleReference, compute_references, describe_setting, pair_key
 from rlhfv.ddpo.scoring import score_at_sites
-from rlhfv.ddpo.trainer import WATCH_FILE, DDPOTrainer
+from rlhfv.ddpo.sharding import held_elsewhere, is_split, refuse_other_splitting, split_weights
+from rlhfv.ddpo.trainer import WATCH_FILE, DDPOTrainer, used_memory
 from rlhfv.ddpo.trees import gather
-from rlhfv.ddpo.vision import ImageInputs
+from rlhfv.ddpo.vision import ImageInputs, TowerAway
 from rlhfv.ddpo.warmup import warm_up
 from rlhfv.ddpo.watch import Warned, Watch, answer_probes, choose_probes, measure_probes
 from rlhfv.errors import InvalidData, RunFailed, StudioError
-from rlhfv.models.catalog import Entry, available_memory
+from rlhfv.models.catalog import Entry
 from rlhfv.run_folder import RunFolder
 
 LOOKS = 8
@@ -64,21 +76,37 @@ class Attempt:
         self.stop_asked = should_stop
         self.config = TrainingConfig.from_dict(settings["training"])
         self.began = time.monotonic()
+        seconds = os.environ.get("RLHFV_RUN_SECONDS")
+        self.limit = TimeLimit(self.began, float(seconds), emit) if seconds else None
         self._told = 0.0
 
     def go(self, entry: Entry | None) -> TrainingResult:
         config = self.config
+        refuse_other_splitting()
         rows = {row["id"]: row for row in self.folder.read_rows()}
         base = load_base(entry or find_base(self.settings["base"]), config, self.settings["base"])
         score_at_sites(base.model)
         model = make_trainable(base, config)
+        if config.split_weights:
+            self._split(model, base)
         images = ImageInputs(base.model, base.processor, self.folder.image_path)
         pairs = self._encode(base, images, rows.values())
         training, held_out = split_held_out(pairs, config.eval_fraction, config.seed)
         checkpoint = self._last_checkpoint()
-        trainer = self._make_trainer(base, model, images, training, held_out, checkpoint)
+        cost = count_cost(base.model.config, config, base.bfloat16, PartialState().device.type == "cuda")
+        if is_split(model):
+            cost = replace(cost, fixed=cost.fixed - held_elsewhere(model))
+        packed = config.packed == "auto" and not why_not_packed(base.model)
+        make_trainer = partial(self._make_trainer, base, model, images, training, held_out, checkpoint)
+        trainer = make_trainer(self._at_once(cost, pairs, packed))
         self.references = ReferenceCache(self.folder.path / "reference.safetensors", describe_setting(base))
         self._crosscheck(model, images, trainer, pairs, bool(checkpoint))
+        if packed and not isinstance(trainer.data_collator, PackedCollator):  # two rows a pair need more memory
+            fewer, whole_logits = self._at_once(cost, pairs, packed=False), trainer.whole_logits
+            if fewer < trainer.args.per_device_train_batch_size:
+                trainer = make_trainer(fewer)
+                trainer.whole_logits = whole_logits
+        self._tell_estimate(cost, trainer, pairs)
         if config.sft_epochs:
             self.references.setting |= {"start": f"{config.sft_epochs:g} epochs at {config.sft_learning_rate:g}"}
             if not checkpoint:
@@ -92,6 +120,10 @@ class Attempt:
             held_out=len(held_out),
             resumed=bool(checkpoint),
         )
+        if self.limit:
+            trainer.add_callback(self.limit)
+        if not is_split(model):
+            trainer.add_callback(TowerAway(images, pairs))
         set_seed(config.seed)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if trainer.stopped_by and trainer.state.global_step < trainer.state.max_steps:
@@ -99,6 +131,13 @@ class Attempt:
         return self._finish(base, trainer, rows, training, held_out)
 
     # ---- before the first step
+
+    def _split(self, model, base: Base) -> None:
+        if PartialState().num_processes == 1:
+            return self.emit("log", text="There is one device, so the weights are not split.")
+        split_weights(model, base)
+        share = f"{held_elsewhere(model) / 1e6:,.1f} MB of the base are held by the others"
+        self.emit("log", text=f"The weights are split over {PartialState().num_processes} devices: {share}.")
 
     def _last_checkpoint(self) -> Path | None:
         """Raises RunFailed where the run cannot go on from it as it would have gone on by itself."""
@@ -138,19 +177,34 @@ class Attempt:
             )
         return usable
 
-    def _make_trainer(self, base, model, images, training, held_out, checkpoint) -> DDPOTrainer:
-        config, world = self.config, PartialState().num_processes
-        device = PartialState().device
+    def _at_once(self, cost: Cost, pairs: list[EncodedPair], packed: bool) -> int:
+        config, world, device = self.config, PartialState().num_processes, PartialState().device
         if config.batch_size % world:
             raise InvalidData(
                 f"A batch of {config.batch_size} pairs is to be shared by {world} devices.",
                 "Each device has to get the same number.",
                 f"Choose a batch size that {world} divides.",
             )
-        longest = max(pair.length for pair in [*training, *held_out])
-        cost = count_cost(base.model.config, config, base.bfloat16)
-        at_once = min(all_values(pairs_at_once(config.batch_size // world, longest, cost, available_memory(device))))
-        steps = total_steps(len(training), config, at_once, world)
+        tokens, free = largest_pair(pairs, packed), free_memory(device)
+        return min(all_values(pairs_at_once(config.batch_size // world, tokens, cost, free)))
+
+    def _tell_estimate(self, cost: Cost, trainer: DDPOTrainer, pairs: list[EncodedPair]) -> None:
+        """Once, at the start of the first attempt: it is what the end is compared with."""
+        device = PartialState().device
+        if not self.main or find_estimate(self.folder.read_events()[0]):
+            return
+        rows = trainer.data_collator if isinstance(trainer.data_collator, PackedCollator) else None
+        at_once, world = trainer.args.per_device_train_batch_size, PartialState().num_processes
+        looks = min(LOOKS, total_steps(len(trainer.train_dataset), self.config)) + 1
+        speed = measure_speed(device, trainer.args.bf16)
+        estimate = estimate_run(pairs, cost, self.config, rows, at_once, looks, speed, world)
+        text = describe_estimate(estimate.seconds, estimate.memory, device.type == "cuda")
+        self.emit("log", text=text, estimate=vars(estimate))
+
+    def _make_trainer(self, base, model, images, training, held_out, checkpoint, at_once: int) -> DDPOTrainer:
+        config, world = self.config, PartialState().num_processes
+        device = PartialState().device
+        steps = total_steps(len(training), config)
         every = max(1, math.ceil(steps / LOOKS))
         watch = Watch()
         if checkpoint:
@@ -159,6 +213,7 @@ class Attempt:
         wanted = self._chosen_texts([pair.id for pair in probes])
 
         def probe() -> tuple[float, float]:
+            images.bring_back()
             answers = answer_probes(model, base.processor.tokenizer, probes, images, base.end_tokens)
             return measure_probes(answers, wanted)
 
@@ -181,9 +236,9 @@ class Attempt:
             save_steps=every,
             save_total_limit=2,
             bf16=base.bfloat16,
-            ddp_find_unused_parameters=False,
+            ddp_find_unused_parameters=config.full_tuning,  # the last layer of a tower is often not asked
             remove_unused_columns=False,
-            dataloader_pin_memory=device.type == "cuda",
+            dataloader_pin_memory=False,  # torch cannot pin the features, which are a ModelOutput
             use_cpu=device.type == "cpu",
             report_to="none",
             disable_tqdm=True,
@@ -225,8 +280,9 @@ class Attempt:
             plain, one_row = (partial(trainer.score_pairs, model, collator=each) for each in (None, packed))
             packed.shares = False
             reason = reason or compare_packed(plain, one_row, pairs, images.base)
-            together = max(gather(image_groups(pairs)), key=len)
-            packed.shares, apart = len(together) > 1, ""
+            packed.shares, apart = True, ""
+            together = max(gather(packed.keys(pairs)), key=len)
+            packed.shares = len(together) > 1
             if packed.shares and not reason:
                 apart = compare_packed(plain, one_row, [pairs[place] for place in together], images.base)
                 packed.shares = not apart
@@ -277,6 +333,8 @@ class Attempt:
             if self.stop_asked():
                 raise Stopped
             done += len(batch)
+            if is_split(model):
+                any_process(True)
             self._tell("Asking the start model", done, len(mine))
             start = contextlib.nullcontext() if self.config.sft_epochs else without_adapter(model)
             with trainer.accelerator.autocast(), torch.no_grad(), start:
@@ -285,6 +343,9 @@ class Attempt:
         groups = gather(image_groups(missing))[state.process_index :: state.num_processes]
         mine = [missing[place] for group in groups for place in group]
         compute_references(mine, score, trainer.args.per_device_train_batch_size)
+        with trainer.accelerator.autocast(), torch.no_grad():
+            while is_split(model) and any_process(False):  # another device still needs this one's share of the weights
+                trainer.score_pairs(model, pairs[:1])
         for part in all_values({keys[pair.id]: pair.reference for pair in mine}):
             known.update(part)
         for pair in pairs:
@@ -296,7 +357,7 @@ class Attempt:
         return any_process(self.stop_asked())  # all have to leave at the same step
 
     def _tell(self, text: str, done: int, total: int) -> None:
-        if self.stop_asked():
+        if self.stop_asked() or (self.limit and self.limit.is_over("before the first step; nothing was learnt")):
             raise Stopped
         if done == total or time.monotonic() - self._told > 1:
             self._told = time.monotonic()
@@ -313,10 +374,13 @@ class Attempt:
         return TrainingResult("stopped", None, trainer.last_figures(), tuple(trainer.watch.raised))
 
     def _finish(self, base: Base, trainer, rows: dict, training, held_out) -> TrainingResult:
+        events, _ = self.folder.read_events()
         figures = {
             **trainer.last_figures(),
             "steps": trainer.state.global_step,
-            "seconds": round(time.monotonic() - self.began, 1),
+            "seconds": round(earlier_seconds(events) + time.monotonic() - self.began, 1),
+            "memory": used_memory(),
+            **{f"estimated_{name}": round(value, 1) for name, value in find_estimate(events).items()},
         }
         path = self.folder.model if self.config.full_tuning else self.folder.adapter
         if self.main:
@@ -334,7 +398,12 @@ class Attempt:
             os.replace(building, path)
             warnings = list(trainer.watch.raised)
             self.folder.write_results(
-                {"figures": figures, "warnings": warnings, "probes_at_start": trainer.watch.start}
+                {
+                    "figures": figures,
+                    "warnings": warnings,
+                    "probes_at_start": trainer.watch.start,
+                    "on_gpu": PartialState().device.type == "cuda",
+                }
             )
             made, message = "adapter", "The adapter is ready."
             if self.config.full_tuning:

@@ -2,6 +2,7 @@
 frozen."""
 
 import contextlib
+import importlib.util
 import os
 import re
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import torch
 from accelerate import PartialState
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import BitsAndBytesConfig, PreTrainedModel, ProcessorMixin
 
 from rlhfv.corrections.conversation import ModelIdentity
 from rlhfv.ddpo.config import TrainingConfig
@@ -23,6 +24,7 @@ from rlhfv.models.catalog import (
     fetch_config,
     fetch_files,
     find_entry,
+    outline_model,
     possible_dtypes,
 )
 from rlhfv.models.identity import folder_identity
@@ -34,7 +36,7 @@ BASE_PATH_VARIABLE = "RLHFV_BASE_PATH"
 @dataclass
 class Base:
     """A loaded base. `folder` holds its files, `name` and `revision` are its identity; `bfloat16` says that the run
-    computes in it."""
+    computes in it, `weights` how its linear layers are held (see `TrainingConfig.base_weights`)."""
 
     model: PreTrainedModel
     processor: ProcessorMixin
@@ -42,6 +44,7 @@ class Base:
     name: str
     revision: str
     bfloat16: bool
+    weights: str = "full"
 
     @property
     def end_tokens(self) -> tuple[int, ...]:
@@ -76,12 +79,18 @@ def load_base(entry: Entry, config: TrainingConfig, expected: dict | None = None
 
     Raises:
         RunFailed: it is not the base named by `expected` ({"name", "revision"}), or no decoder.
-        ModelUnavailable: it cannot be loaded.
+        ModelUnavailable: it cannot be loaded, or not held as the settings say.
     """
     bfloat16 = computes_in_bfloat16(entry, config)
     # Full tuning keeps float32 weights under a bfloat16 computation: its steps are too small for bfloat16 to hold.
     dtype = torch.bfloat16 if bfloat16 and not config.full_tuning else torch.float32
-    local = LocalModel.load(entry, device=str(PartialState().device), dtype=dtype)
+    state, four_bit = PartialState(), None
+    split = config.split_weights and state.num_processes > 1
+    device = torch.device("cpu") if split else state.device
+    if config.base_weights == "4-bit":
+        refuse_four_bit_without_its_library(device)
+        four_bit = four_bit_layers(entry, dtype)
+    local = LocalModel.load(entry, device=str(device), dtype=dtype, quantisation=four_bit)
     model, identity = local.model, local.identity
     if expected and identity.revision != expected["revision"]:
         raise RunFailed(
@@ -100,8 +109,11 @@ def load_base(entry: Entry, config: TrainingConfig, expected: dict | None = None
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # Without a GPU bitsandbytes repacks 4-bit layers at their first answer; gradients get lost in them then.
+            module.support_avx512bf16_for_cpu = False
     model.requires_grad_(False)
-    return Base(model, local.processor, local.folder, identity.name, identity.revision, bfloat16)
+    return Base(model, local.processor, local.folder, identity.name, identity.revision, bfloat16, config.base_weights)
 
 
 def computes_in_bfloat16(entry: Entry, config: TrainingConfig) -> bool:
@@ -112,6 +124,37 @@ def computes_in_bfloat16(entry: Entry, config: TrainingConfig) -> bool:
     model_config = fetch_config(entry)
     parameters = estimate_memory(model_config, torch.float32).parameters
     return possible_dtypes(model_config, device, parameters)[0] == torch.bfloat16
+
+
+def refuse_four_bit_without_its_library(device: torch.device) -> None:
+    """Raises ModelUnavailable where a base cannot be held in 4 bits."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelUnavailable(
+            "A 4-bit base is asked for, and bitsandbytes is not installed.",
+            "The 4-bit layers are its own; this package does not bring it.",
+            "Install it with `pip install bitsandbytes`, or hold the base in full.",
+        )
+    if device.type not in ("cuda", "cpu"):
+        raise ModelUnavailable(
+            f"A 4-bit base is asked for on {device.type}.",
+            "Its layers have been tried on NVIDIA GPUs' and processors' own kernels only.",
+            "Hold the base in full, or train on another machine.",
+        )
+
+
+def four_bit_layers(entry: Entry, dtype: torch.dtype) -> BitsAndBytesConfig:
+    """NF4 with double quantisation (QLoRA, arXiv 2305.14314) for the linear layers of the language model; the vision
+    tower, the projector and the vocabulary head stay as they are."""
+    outline = outline_model(fetch_config(entry))
+    inside = set(outline.get_decoder().modules())
+    linear = [name for name, module in outline.named_modules() if isinstance(module, torch.nn.Linear)]
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=[name for name in linear if outline.get_submodule(name) not in inside],
+    )
 
 
 def base_identity(entry: Entry) -> ModelIdentity:
@@ -131,7 +174,9 @@ def make_trainable(base: Base, config: TrainingConfig) -> torch.nn.Module:
     """
     torch.manual_seed(config.seed)
     if config.full_tuning:
-        return base.model.float().requires_grad_(True)
+        model = base.model.float().requires_grad_(True)
+        compute_layers_again(model, config.gradient_checkpointing)
+        return model
     lora = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
@@ -155,7 +200,27 @@ def make_trainable(base: Base, config: TrainingConfig) -> torch.nn.Module:
             "It belongs to the language model only, so that images keep their meaning and their features can be kept.",
             "Report this model's name: its layers are not named as expected.",
         )
+    compute_layers_again(base.model.get_decoder(), config.gradient_checkpointing)
     return model
+
+
+def compute_layers_again(model: PreTrainedModel, every: int) -> None:
+    """Let every n-th layer of `model` keep its inputs only and compute the rest again in the backward pass; 0: none.
+
+    Raises:
+        RunFailed: the model's layers cannot.
+    """
+    if not every:
+        return
+    if not model.supports_gradient_checkpointing:
+        raise RunFailed(
+            f"{type(model).__name__} cannot compute its activations again.",
+            "transformers has no gradient checkpointing for it.",
+            "Set gradient_checkpointing to 0.",
+        )
+    model.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=every)
+    # It also lets gradients into the embeddings, in a tower into its pixels. Only reentrant checkpoints need that.
+    model.disable_input_require_grads()
 
 
 def language_targets(model: PreTrainedModel, which: str) -> str:

@@ -218,9 +218,15 @@ class LengthGroups(torch.utils.data.Sampler):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        longest = [max(self.lengths[place] for place in unit) for unit in self.units]
-        order = get_length_grouped_indices(longest, self.batch_size, generator=generator)
-        for batch in fill_batches((self.units[number] for number in order), self.batch_size):
+        # The sum and not the most: pairs that share a row make it wide, and rows of a batch are padded to the widest.
+        widths = [sum(self.lengths[place] for place in unit) for unit in self.units]
+        chunks = max(1, min(50, len(widths) // self.batch_size))
+        order = get_length_grouped_indices(widths, self.batch_size, chunks, generator)
+        first, *rest = fill_batches((self.units[number] for number in order), self.batch_size)
+        last = [rest.pop()] if rest and len(rest[-1]) < self.batch_size else []
+        # The first one holds the widest rows and shows at once whether memory suffices; the rest must not come sorted.
+        shuffled = [rest[number] for number in torch.randperm(len(rest), generator=generator).tolist()]
+        for batch in [first, *shuffled, *last]:
             yield from batch
 
 

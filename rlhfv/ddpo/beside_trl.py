@@ -69,7 +69,7 @@ def train_with_trl(folder: RunFolder, output: Path) -> dict:
             output_dir=str(output),
             beta=config.beta,
             bf16=base.bfloat16,
-            gradient_checkpointing=config.gradient_checkpointing,
+            gradient_checkpointing=bool(config.gradient_checkpointing),
             max_length=None,
             max_steps=config.steps or -1,
             num_train_epochs=config.epochs,

@@ -64,7 +64,9 @@ def _readme(card: dict, config: TrainingConfig) -> str:
         f"| {name} | {value} |" for name, value in config.to_dict().items() if name not in ("recipe", "source")
     )
     figures = "\n".join(
-        f"| {name} | {value:.4g} |" for name, value in card["figures"].items() if isinstance(value, (int, float))
+        f"| {name} | {_shown(name, value)} |"
+        for name, value in card["figures"].items()
+        if isinstance(value, (int, float))
     )
     annotators = ", ".join(f"{name} ({count})" for name, count in sorted(pairs["annotators"].items()))
     return f"""---
@@ -93,3 +95,7 @@ recall and length beside it.
 |---|---|
 {settings}
 """
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{value / 1e9:.2f} GB" if name.endswith("memory") else f"{value:.4g}"

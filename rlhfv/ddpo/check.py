@@ -1,12 +1,13 @@
 """What a run would do, before any compute: usable rows, skipped rows and why, memory, time. Torch is imported on
 use."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlhfv.corrections.pairs import PreferencePair
+from rlhfv.corrections.pairs import UNKNOWN_MODEL, PreferencePair
 from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.errors import StudioError
 
@@ -39,20 +40,35 @@ def check_run(
     config: TrainingConfig,
     entry: "Entry",
     image_path: Callable[[str], Path],
+    here: bool = True,
 ) -> CheckReport:
     """Reads tokenizer, processor and config of the base, never its weights; of the images only their sizes, and the
     pixels of one image per size.
 
+    Args:
+        here: the run is to train on this machine, which then has to have what it asks for.
+
     Raises:
         StudioError: the base or the settings cannot work.
     """
-    from rlhfv.ddpo.base import computes_in_bfloat16, end_tokens
+    from rlhfv.ddpo.attempt import LOOKS
+    from rlhfv.ddpo.base import computes_in_bfloat16, end_tokens, refuse_four_bit_without_its_library
     from rlhfv.ddpo.batches import PairEncoder, Unusable
-    from rlhfv.ddpo.cost import count_cost, estimate_seconds, measure_speed, pairs_at_once, total_steps
-    from rlhfv.ddpo.packing import packed_length, why_not_packed
+    from rlhfv.ddpo.cost import (
+        count_cost,
+        estimate_run,
+        largest_pair,
+        measure_speed,
+        pairs_at_once,
+        total_steps,
+    )
+    from rlhfv.ddpo.packing import PackedCollator, why_not_packed
     from rlhfv.models.catalog import available_memory, choose_device, fetch_config, outline_model
     from rlhfv.models.processors import load_processor
 
+    device = choose_device()
+    if here and config.base_weights == "4-bit":
+        refuse_four_bit_without_its_library(device)
     model_config, folder = fetch_config(entry), _small_files(entry)
     processor = load_processor(folder)
     encoder = PairEncoder(processor, image_path, config, end_tokens(processor.tokenizer, None), measure_only=True)
@@ -66,29 +82,29 @@ def check_run(
             skipped.append((pair.id, f"{error.what} {error.why}"))
     if not usable:
         return CheckReport(0, tuple(skipped))
-    bfloat16, device = computes_in_bfloat16(entry, config), choose_device()
-    cost = count_cost(model_config, config, bfloat16)
-    available, longest = available_memory(device), max(pair.length for pair in usable)
-    at_once = pairs_at_once(config.batch_size, longest, cost, available)
-    steps = total_steps(max(1, round(len(usable) * (1 - config.eval_fraction))), config, at_once, 1)
-    if config.packed == "auto" and not why_not_packed(outline_model(model_config)):
-        sizes = [packed_length(pair) for pair in usable]
-    else:
-        sizes = [2 * pair.length for pair in usable]
-    seen = config.epochs if not config.steps else config.steps * config.batch_size / len(usable)
-    image_tokens = sum(len(pair.prompt) for pair in {pair.images: pair for pair in usable}.values())
-    seconds = estimate_seconds(cost, sum(sizes), image_tokens, seen, measure_speed(device, bfloat16))
-    memory = cost.memory(at_once * max(sizes))
+    bfloat16, outline = computes_in_bfloat16(entry, config), outline_model(model_config)
+    rows = None
+    if config.packed == "auto" and not why_not_packed(outline):
+        rows = PackedCollator(0, lambda rows: {}, outline)
+    cost = count_cost(model_config, config, bfloat16, device.type == "cuda")
+    available = available_memory(device)
+    at_once = pairs_at_once(config.batch_size, largest_pair(usable, rows is not None), cost, available)
+    steps = total_steps(max(1, round(len(usable) * (1 - config.eval_fraction))), config)
+    looks, speed = min(LOOKS, steps) + 1, measure_speed(device, bfloat16)
+    estimate = estimate_run(usable, cost, config, rows, at_once, looks, speed)
     return CheckReport(
         len(usable),
         tuple(skipped),
         steps=steps,
-        longest=longest,
+        longest=max(pair.length for pair in usable),
         trained=cost.trained,
-        memory=memory,
+        memory=estimate.memory,
         available=available,
-        seconds=seconds,
-        warnings=tuple(_warnings(config, len(usable), steps, memory, available)),
+        seconds=estimate.seconds,
+        warnings=(
+            *_warnings(config, len(usable), steps, estimate.memory, available),
+            *_of_others(pairs, entry, config),
+        ),
     )
 
 
@@ -96,12 +112,25 @@ def _warnings(config: TrainingConfig, usable: int, steps: int, memory: int, avai
     if memory > available:
         yield (
             f"Even one pair at a time needs about {memory / 1e9:.1f} GB; {available / 1e9:.1f} GB are free."
-            + ("" if config.gradient_checkpointing else " Switch on gradient checkpointing.")
+            + ("" if config.gradient_checkpointing == 1 else " Set gradient checkpointing to 1.")
         )
     if steps < 10:
         yield f"{usable} pairs make {steps} steps: enough to see the loop close, too few to change habits."
     if config.full_tuning and config.learning_rate > 1e-5:
         yield f"Full tuning at {config.learning_rate:g} ruins a model; the sources use 5e-7."
+
+
+def _of_others(pairs: Sequence[PreferencePair], entry: "Entry", config: TrainingConfig):
+    """Pairs whose rejected answer the base never gave; where a pair does not say whose it is, nothing is said."""
+    own = {entry.id, entry.source, UNKNOWN_MODEL.name}
+    others = Counter(pair.provenance.model.base for pair in pairs if pair.provenance.model.name not in own)
+    if others:
+        names = ", ".join(name for name, _ in others.most_common(3)) + (" and others" if len(others) > 3 else "")
+        yield (
+            f"{others.total()} of {len(pairs)} pairs correct what another model said ({names}): off-policy. The run "
+            "unlearns sentences that this base would hardly say; corrections of its own answers teach it more."
+            + ("" if config.sft_epochs else " Setting sft_epochs lets it learn the corrected answers first.")
+        )
 
 
 def _small_files(entry: "Entry") -> Path:

@@ -16,6 +16,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 LORA_TARGETS = ("all-linear", "attention")
 IMAGE_TRANSFORMS = ("eval",)
 PACKINGS = ("auto", "off")
+BASE_WEIGHTS = ("full", "4-bit")
 
 
 _DEMO_SOURCE = (
@@ -87,6 +88,16 @@ class TrainingConfig:
         4.0, "How often each pair is seen. Plays no role when steps are given.", low=0.0, high=1000.0
     )
     steps: int | None = _setting(None, "Optimizer steps, instead of epochs.", low=1, high=1_000_000)
+    sft_epochs: float = _setting(
+        0.0,
+        "Warm-up (OPA-DPO): so many epochs of plain supervised learning of the corrected answers first, since a"
+        " person's words are not what the model would have said. The model that comes out is then the reference.",
+        low=0.0,
+        high=100.0,
+    )
+    sft_learning_rate: float = _setting(
+        2e-5, "Peak learning rate of that warm-up. Plays no role without sft_epochs.", low=0.0, high=1.0
+    )
     warmup_ratio: float = _setting(0.1, "Share of the steps in which the learning rate rises.", low=0.0, high=1.0)
     schedule: str = _setting("cosine", "How the learning rate falls after the warm-up.", choices=SCHEDULES)
     max_length: int = _setting(
@@ -103,6 +114,17 @@ class TrainingConfig:
         " hurts.",
         choices=IMAGE_TRANSFORMS,
     )
+    base_weights: str = _setting(
+        "full",
+        "How the frozen base is held. 'full': in the number format above. '4-bit' (QLoRA): the linear layers of its"
+        " language model as NF4, a quarter of their size in bfloat16, slower; needs bitsandbytes, and no full tuning.",
+        choices=BASE_WEIGHTS,
+    )
+    split_weights: bool = _setting(
+        False,
+        "Split the weights of the base over the devices (FSDP2) instead of keeping all of them on each: for a base"
+        " that one device cannot hold. Slower, and of no use on one device.",
+    )
     full_tuning: bool = _setting(
         False, "Train every weight instead of a LoRA adapter. Needs far more memory and a far smaller learning rate."
     )
@@ -115,14 +137,18 @@ class TrainingConfig:
         " tower.",
         choices=LORA_TARGETS,
     )
-    gradient_checkpointing: bool = _setting(
-        False, "Compute activations again in the backward pass: about a third slower, far less memory."
+    gradient_checkpointing: int = _setting(
+        0,
+        "Compute the activations of every n-th layer again in the backward pass, which saves memory and takes time."
+        " 0: of none. 1: of every layer, the least memory, about a third slower. 4: of every fourth.",
+        low=0,
+        high=1000,
     )
     packed: str = _setting(
         "auto",
-        "'auto': images, prompt and the shared start of both answers go through the model once, in one row a pair,"
-        " where a check before the run finds the same scores; adapter dropout is then drawn once for that part. 'off':"
-        " two rows a pair.",
+        "'auto': what pairs share (images, prompt, the start of both answers, an image that several ask about) goes"
+        " through the model once, where a check before the run finds the same scores; adapter dropout is then drawn"
+        " once for that part. 'off': two rows a pair.",
         choices=PACKINGS,
     )
     eval_fraction: float = _setting(
@@ -139,12 +165,27 @@ class TrainingConfig:
     )
 
     def __post_init__(self):
+        if isinstance(self.gradient_checkpointing, bool):  # runs of earlier versions say on or off
+            object.__setattr__(self, "gradient_checkpointing", int(self.gradient_checkpointing))
         for entry in dataclasses.fields(self):
             value = _checked(entry, getattr(self, entry.name))
             object.__setattr__(self, entry.name, value)
-        for name in ("beta", "learning_rate", "gamma") + (() if self.steps else ("epochs",)):
+        for name in ("beta", "learning_rate", "sft_learning_rate", "gamma") + (() if self.steps else ("epochs",)):
             if getattr(self, name) == 0:
                 raise InvalidData(f"{name} is 0.", "Then nothing would be learnt.", f"Give {name} a value above 0.")
+        if self.full_tuning and self.base_weights != "full":
+            raise InvalidData(
+                f"Full tuning is asked for on a {self.base_weights} base.",
+                "Weights held that coarsely cannot take the small steps of training; only an adapter beside them can.",
+                "Train an adapter, or hold the base in full.",
+            )
+        if self.split_weights and (self.full_tuning or self.base_weights != "full"):
+            other = "full tuning" if self.full_tuning else f"a {self.base_weights} base"
+            raise InvalidData(
+                f"Split weights are asked for together with {other}.",
+                "Only a frozen base in full can be split over the devices.",
+                "Train an adapter on a full base, or do not split the weights.",
+            )
         if self.shared_weight == 0 and self.weights == "edits" and self.include_preferred:
             raise InvalidData(
                 "Preferred pairs are asked for while shared tokens weigh 0.",

@@ -7,6 +7,7 @@ from itertools import product
 import torch
 
 from rlhfv.ddpo.batches import EncodedPair
+from rlhfv.ddpo.devices import all_values
 from rlhfv.ddpo.packing import packed_length, shared_start, why_not_packed
 from rlhfv.ddpo.vision import ImageInputs
 from rlhfv.ddpo.watch import to_device
@@ -31,7 +32,8 @@ def choose_fast_ways(
         score: log-probabilities at the sites of a batch, in the order of `Collator`, with all logits when asked.
 
     Returns:
-        Whether all logits are needed, and what was found in words ("" when the fast ways hold).
+        Whether all logits are needed, and what was found in words ("" when the fast ways hold); the same on all
+        devices, the worst of them deciding.
 
     Raises:
         RunFailed: no way gives the model's own scores.
@@ -43,7 +45,8 @@ def choose_fast_ways(
     difference = 0.0
     for whole_logits, cached in product((False, True), (True, False) if images.cached else (False,)):
         images.cached = cached
-        difference = (score(batch, whole_logits).float().cpu() - own).abs().mean().item()
+        here = (score(batch, whole_logits).float().cpu() - own).abs().mean().nan_to_num(torch.inf)
+        difference = max(all_values(here.item()))
         if difference <= limit:
             slow = [] if cached or not images.kept_features_possible else ["image features cannot be kept"]
             slow += ["all logits have to be computed"] if whole_logits else []
@@ -68,10 +71,12 @@ def compare_packed(
         plain, packed: log-probabilities of the tokens of all chosen answers, then of all rejected ones.
 
     Returns:
-        Why packed rows cannot be used, "" when both ways say the same.
+        Why packed rows cannot be used, "" when both ways say the same on all devices.
     """
-    if reason := why_not_packed(base):
-        return reason
+    return next(filter(None, all_values(why_not_packed(base) or _compare_here(plain, packed, pairs, base))), "")
+
+
+def _compare_here(plain, packed, pairs: list[EncodedPair], base) -> str:
     ordered = sorted(pairs, key=packed_length)
     batch = [ordered[0], ordered[-1]]
     own = plain(batch).float().cpu()

@@ -69,8 +69,9 @@ class PackedCollator:
         self._known: dict[str, torch.Tensor] = {}
 
     def __call__(self, pairs: Sequence[EncodedPair]) -> dict:
-        trees, rows, paths = self._plant(pairs)
-        size = (len(trees), max(len(tree) for tree in trees))
+        planted = self._plant(pairs)
+        trees, rows, paths = planted.trees, planted.rows, planted.paths
+        size = (len(trees), max(map(len, trees)))
         ids, parents = torch.full(size, self.pad_token), torch.full(size, -1)
         depths = torch.zeros(size, dtype=torch.long)
         positions = torch.zeros(len(self._positions(pairs[0])), *size, dtype=torch.long)
@@ -118,7 +119,7 @@ class PackedCollator:
 
     def count_tokens(self, pairs: Sequence[EncodedPair]) -> int:
         """Tokens of the rows of a batch of these pairs, without padding."""
-        return sum(map(len, self._plant(pairs)[0]))
+        return sum(map(len, self._plant(pairs).trees))
 
     def spread(self, pairs: Sequence[EncodedPair], log_probs: torch.Tensor) -> torch.Tensor:
         """Values at the sites of a batch in the order of `Collator`: all chosen answers, then all rejected ones."""
@@ -130,18 +131,12 @@ class PackedCollator:
         ]
         return torch.cat(chosen + rejected)
 
-    def _plant(self, pairs: Sequence[EncodedPair]) -> tuple[list[TokenTree], list[int], list[list[torch.Tensor]]]:
-        """The trees of the rows, and for each pair its row and the nodes of its two sequences."""
-        numbers: dict[Hashable, int] = {}
-        rows = [numbers.setdefault(key, len(numbers)) for key in self._keys(pairs)]
-        trees = [TokenTree() for _ in numbers]
-        paths = [
-            [torch.tensor(trees[row].add(tokens)) for tokens in _sequences(pair)]
-            for pair, row in zip(pairs, rows, strict=True)
-        ]
-        return trees, rows, paths
+    def _plant(self, pairs: Sequence[EncodedPair]) -> "_Rows":
+        """The rows that take the least room with their padding: those of pairs that share an image, or one a pair."""
+        shared, alone = (_Rows(pairs, keys) for keys in (self.keys(pairs), range(len(pairs))))
+        return min(shared, alone, key=_Rows.room)
 
-    def _keys(self, pairs: Sequence[EncodedPair]) -> list[Hashable]:
+    def keys(self, pairs: Sequence[EncodedPair]) -> list[Hashable]:
         """Equal for pairs whose images, and all tokens that see others in both directions, lie in a start of the
         prompt that they share."""
         image, open_type = getattr(self.base.config, "image_token_id", None), self._open_type
@@ -202,6 +197,23 @@ class PackedCollator:
         inside = types["token_type_ids"] == self._open_type
         begins = inside & ~torch.nn.functional.pad(inside, (1, 0))[:, :-1]
         return torch.where(inside, begins.cumsum(1), -1)
+
+
+class _Rows:
+    """Pairs with equal keys on one row: the rows' `trees`; for each pair its row in `rows`, and in `paths` the nodes
+    of its two sequences."""
+
+    def __init__(self, pairs: Sequence[EncodedPair], keys: Sequence[Hashable]):
+        numbers: dict[Hashable, int] = {}
+        self.rows = [numbers.setdefault(key, len(numbers)) for key in keys]
+        self.trees = [TokenTree() for _ in numbers]
+        self.paths = [
+            [torch.tensor(self.trees[row].add(tokens)) for tokens in _sequences(pair)]
+            for pair, row in zip(pairs, self.rows, strict=True)
+        ]
+
+    def room(self) -> int:
+        return len(self.trees) * max(map(len, self.trees))
 
 
 def _sequences(pair: EncodedPair) -> list[list[tuple[int, ...]]]:

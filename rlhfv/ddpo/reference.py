@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -37,6 +38,7 @@ def describe_setting(base: Base) -> dict[str, str]:
         "attention": str(model.config._attn_implementation),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        **({} if base.weights == "full" else {"weights": f"{base.weights}, {version('bitsandbytes')}"}),
     }
 
 
@@ -98,7 +100,7 @@ def compute_references(
 
     `score` gives the log-probabilities at the sites of a batch, in the order of `Collator`.
     """
-    units = sorted(gather(image_groups(pairs)), key=lambda unit: -max(pairs[place].length for place in unit))
+    units = sorted(gather(image_groups(pairs)), key=lambda unit: -sum(pairs[place].length for place in unit))
     for places in fill_batches(units, batch_size):
         batch = [pairs[place] for place in places]
         values = score(batch).float().cpu()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 _HEAD_LOGITS = 2**24
@@ -58,6 +59,9 @@ def _through_head(head, adjust: Callable, hidden: torch.Tensor, targets: torch.T
     def piece(states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         return -F.cross_entropy(adjust(head(states)).float(), tokens, reduction="none")
 
+    if isinstance(head.weight, DTensor):
+        # Its shares are gathered at each call, by all devices together, and another device may have fewer pieces.
+        return checkpoint(piece, hidden, targets, use_reentrant=False)
     size = max(1, _HEAD_LOGITS // head.weight.shape[0])
     if len(targets) <= size:
         return piece(hidden, targets)

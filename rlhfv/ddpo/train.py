@@ -15,17 +15,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 
 from rlhfv.corrections.pairs import PreferencePair
 from rlhfv.ddpo.attempt import Attempt, Stopped, TrainingResult
 from rlhfv.ddpo.base import base_identity
 from rlhfv.ddpo.config import TrainingConfig
+from rlhfv.ddpo.devices import Together, join_processes
 from rlhfv.errors import StudioError
 from rlhfv.models.catalog import Entry, find_entry
 from rlhfv.run_folder import RunFolder, now
-
-STOP_FILE = "stop"
 
 
 def train(
@@ -87,24 +85,30 @@ def run(folder: RunFolder | Path | str, entry: Entry | None = None) -> TrainingR
     """
     folder = folder if isinstance(folder, RunFolder) else RunFolder(folder)
     settings = folder.read_config()
-    main = PartialState().is_main_process
+    main = join_processes().is_main_process
     emit = folder.append_event if main else lambda *_, **__: None
     with contextlib.ExitStack() as stack:
+        together = stack.enter_context(Together(emit))
         if main:
-            stack.callback(os.close, folder.claim())
-        should_stop = stack.enter_context(_listen_for_stop(folder, emit))
+            try:
+                stack.callback(os.close, folder.claim())
+            except StudioError:
+                together.leave()  # the folder's events are another process's
+                raise
+        should_stop = stack.enter_context(_listen_for_stop(folder, emit, main))
         try:
             emit("state", state="starting", message="Loading the base.")
             return Attempt(folder, settings, emit, should_stop, main).go(entry)
         except Stopped:
-            emit("state", state="stopped", message="Stopped before the first step; nothing was learnt yet.")
+            message = "Stopped before the first step; nothing was learnt yet."
+            together.leave("state", state="stopped", message=message)
             return TrainingResult("stopped", None, {})
         except StudioError as error:
-            emit("error", what=error.what, why=error.why, fix=error.fix)
+            together.leave("error", what=error.what, why=error.why, fix=error.fix)
             raise
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
-            emit(
+            together.leave(
                 "error",
                 what=f"Training ended with {type(error).__name__}: {str(error)[:500]}",
                 why=f"It came from {Path(last.filename).name}, line {last.lineno}; the whole trace is in the log.",
@@ -120,11 +124,13 @@ def _advice(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _listen_for_stop(folder: RunFolder, emit) -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGTERM, SIGINT or a file named `stop` in the run folder asked to stop."""
+def _listen_for_stop(folder: RunFolder, emit, main: bool) -> Iterator[Callable[[], bool]]:
+    """A function that says whether SIGTERM, SIGINT or, to the main process, a file named `stop` in the run folder
+    asked to stop."""
     asked = []
-    file = folder.path / STOP_FILE
-    file.unlink(missing_ok=True)
+    file = folder.stop_file
+    if main:
+        file.unlink(missing_ok=True)
 
     def note(number, frame):
         if not asked:
@@ -136,11 +142,12 @@ def _listen_for_stop(folder: RunFolder, emit) -> Iterator[Callable[[], bool]]:
         for number in (signal.SIGTERM, signal.SIGINT):
             before[number] = signal.signal(number, note)
     try:
-        yield lambda: bool(asked) or file.exists()
+        yield lambda: bool(asked) or (main and file.exists())
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        file.unlink(missing_ok=True)
+        if main:
+            file.unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,15 +1,15 @@
 """The loop of `transformers.Trainer` with the loss of pairs: what a step computes, what it reports, when it stops."""
 
+import contextlib
 import json
 import math
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Sampler, SequentialSampler
@@ -19,7 +19,9 @@ from rlhfv.ddpo.batches import Collator, EncodedPair, LengthGroups, image_groups
 from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.ddpo.devices import ShareLoader, Shares, all_values, main_value
 from rlhfv.ddpo.loss import ddpo_loss, score_answers
+from rlhfv.ddpo.outcome import own_peak
 from rlhfv.ddpo.packing import PackedCollator
+from rlhfv.ddpo.sharding import average_gradients, is_split
 from rlhfv.ddpo.watch import Warned, Watch, to_device
 from rlhfv.errors import RunFailed
 
@@ -46,6 +48,9 @@ class PairTrainer(Trainer):
         super().__init__(data_collator=collator, **arguments)
         # A PEFT forward takes any keyword, so Trainer would take the loss for one already divided by the accumulation.
         self.model_accepts_loss_kwargs = False
+        # The model is neither wrapped nor split again. Before, Trainer would have refused it: it cannot save an
+        # optimizer of split weights, and here only whole ones are trained.
+        self.is_distributed_loading_by_transformers = is_split(self.model)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """The batches of one optimizer step on this device."""
@@ -68,11 +73,23 @@ class PairTrainer(Trainer):
         pairs = self.eval_dataset
         return self._share_out(pairs, SequentialSampler(pairs), self.args.train_batch_size * self.args.world_size)
 
+    def _sync_replicated_trainable_parameters(self, model):
+        """Nothing: `split_weights` gave all devices the same start, and `_clip_grad_norm` takes the mean."""
+
+    @contextlib.contextmanager
+    def _defer_fsdp_gradient_reduction(self):
+        yield  # what FSDP has split is frozen
+
+    def _clip_grad_norm(self, model):
+        if self.is_distributed_loading_by_transformers:
+            average_gradients(model)
+        return super()._clip_grad_norm(model)
+
     def _share_out(self, pairs: list[EncodedPair], order: Sampler, batch_size: int) -> ShareLoader:
         at_once, world, rank = self.args.train_batch_size, self.args.world_size, self.args.process_index
         shares = Shares(order, batch_size, at_once, world, rank)
         # The way of packing may still change after this.
-        return ShareLoader(pairs, shares, lambda some: self.data_collator(some), self.args.dataloader_pin_memory)
+        return ShareLoader(pairs, shares, lambda some: self.data_collator(some))
 
     def score(self, model, inputs) -> torch.Tensor:
         """Float32 log-probabilities at the sites of a batch."""
@@ -164,6 +181,8 @@ class DDPOTrainer(PairTrainer):
         """Before the first step policy and reference are one model, so the loss is ln 2 whatever the pairs are."""
         if self.state.global_step or not self.model.training:
             return
+        if self.config.sft_epochs and self.config.lora_dropout:
+            return  # what the warm-up learnt is dropped in part here, and was whole in the reference
         distance = losses.detach() - math.log(2)
         # In bfloat16 a pair scores a little otherwise in other company, up or down; what is wrong lies to one side.
         right = distance.mean().abs() < 0.1 if self.args.bf16 else distance.abs().max() < 1e-3
@@ -332,7 +351,7 @@ class _Course(TrainerCallback):
 
     def on_step_end(self, args, state, control, **rest):
         trainer = self.trainer
-        if torch.cuda.is_available():
+        if args.device.type == "cuda":
             torch.cuda.synchronize()
         trainer._in_steps += time.monotonic() - trainer._step_began
         if state.global_step % trainer.look_every == 0 or state.global_step >= state.max_steps:
@@ -343,7 +362,6 @@ class _Course(TrainerCallback):
 
 def used_memory() -> int:
     """Bytes this process uses: the GPU's peak, else the process's resident peak."""
-    if torch.cuda.is_available():
+    if PartialState().device.type == "cuda":
         return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return own_peak()

@@ -83,6 +83,8 @@ def fill_batches(units: Iterable[Sequence[int]], size: int) -> list[list[int]]:
         batch = waiting[room].pop(0) if room < size else []
         batch.append(part)
         (waiting.setdefault(room - len(part), []) if room > len(part) else full).append(batch)
+    # The first unit is the largest where they are sorted; lack of memory then shows in the first batch.
+    full.sort(key=lambda batch: parts[0] not in batch)
     rest = [part for room in sorted(waiting) for batch in waiting[room] for part in batch]
     return [_join(batch) for batch in full] + _cut(_join(rest), size)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from transformers import TrainerCallback
 from transformers.utils import ModelOutput
 
 from rlhfv.corrections.conversation import Prompt
@@ -41,6 +42,8 @@ class ImageInputs:
         self.cached = self.kept_features_possible
         self._kept: dict[tuple[str, ...] | Prompt, dict] = {}
         self._bytes = 0
+        self._home: torch.device | None = None  # of what encodes images, while that is put away
+        self._watched, self._stays = [], False
 
     def __call__(self, rows: Sequence[EncodedPair]) -> dict:
         with_images = [pair for pair in rows if pair.images]
@@ -74,6 +77,37 @@ class ImageInputs:
             self._kept[key], self._bytes = inputs, self._bytes + size
         return inputs
 
+    def put_away(self, pairs: Sequence[EncodedPair]) -> None:
+        """Move what encodes images to the main memory, to leave the device's to the steps: where features of all
+        images of these pairs are kept, and the device has a memory of its own. On a CPU there is nothing to gain by
+        it: weights in their stored precision are pages of their file there, which the system drops when it is short.
+        """
+        device = self.base.device
+        if self._home or self._stays or device.type in ("cpu", "mps") or not self.cached:
+            return
+        if all("features" in self._kept.get(self._key(pair.conversation), ()) for pair in pairs if pair.images):
+            self._move(torch.device("cpu"))
+            self._home = device
+            self._watched = [module.register_forward_pre_hook(self._needed) for module in _image_modules(self.base)]
+
+    def bring_back(self) -> None:
+        """Undo `put_away`."""
+        if self._home:
+            for hook in self._watched:
+                hook.remove()
+            self._move(self._home)
+            self._home = None
+
+    def _needed(self, *_) -> None:
+        """A model that asks a part of it in every step, features or not, as Gemma 3n does, keeps all of it."""
+        self._stays = True
+        self.bring_back()
+
+    def _move(self, device: torch.device) -> None:
+        for module in _image_modules(self.base):
+            for parameter in module.parameters(recurse=False):  # not the buffers: DDP sends them round in every step
+                parameter.data = parameter.data.to(device)
+
     def _inputs(self, pair: EncodedPair) -> dict:
         kept = self._kept.get(self._key(pair.conversation))
         if kept is not None and self.cached == ("features" in kept):
@@ -85,6 +119,7 @@ class ImageInputs:
 
     @torch.no_grad()
     def _encode(self, inputs: dict[str, torch.Tensor]) -> ModelOutput:
+        self.bring_back()
         device = self.base.device
         output = self.base.get_image_features(
             **{name: value.to(device) for name, value in inputs.items()}, return_dict=True
@@ -93,6 +128,19 @@ class ImageInputs:
             if name in output and (name != "last_hidden_state" or output.get("pooler_output") is not None):
                 output[name] = None
         return type(output)(**{name: _to_cpu(value) for name, value in output.items() if value is not None})
+
+
+class TowerAway(TrainerCallback):
+    """Leaves the device's memory to the steps on `pairs`; who looks at the model in between brings the tower back."""
+
+    def __init__(self, images: ImageInputs, pairs: Sequence[EncodedPair]):
+        self.images, self.pairs = images, pairs
+
+    def on_step_begin(self, args, state, control, **rest):
+        self.images.put_away(self.pairs)
+
+    def on_train_end(self, args, state, control, **rest):
+        self.images.bring_back()
 
 
 def join_features(outputs: Sequence[ModelOutput]) -> ModelOutput:
@@ -121,6 +169,18 @@ def _image_parameters(base):
     head = base.get_output_embeddings()
     inner |= {id(parameter) for parameter in head.parameters()} if head is not None else set()
     return [parameter for parameter in base.parameters() if id(parameter) not in inner]
+
+
+def _image_modules(base) -> list[torch.nn.Module]:
+    """The modules that hold those parameters, without what the language model lies in as well."""
+    images = {id(parameter) for parameter in _image_parameters(base)}
+    decoder = base.get_decoder()
+    return [
+        module
+        for module in base.modules()
+        if any(id(parameter) in images for parameter in module.parameters(recurse=False))
+        and not any(part is decoder for part in module.modules())
+    ]
 
 
 def _pad_and_join(tensors: Sequence[torch.Tensor]) -> torch.Tensor:

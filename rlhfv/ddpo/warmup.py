@@ -14,8 +14,10 @@ from transformers import TrainerCallback
 
 from rlhfv.ddpo.batches import EncodedPair
 from rlhfv.ddpo.config import TrainingConfig
+from rlhfv.ddpo.cost import count_steps
 from rlhfv.ddpo.loss import score_answers
 from rlhfv.ddpo.trainer import DDPOTrainer, PairTrainer
+from rlhfv.errors import RunFailed
 
 
 def warm_up(
@@ -33,36 +35,37 @@ def warm_up(
     Returns:
         Nats per token of the chosen answers in the first and in the last quarter of the steps.
     """
-    config, arguments = trainer.config, trainer.args
-    steps = math.ceil(len(pairs) / config.batch_size * config.sft_epochs)
+    config, model = trainer.config, trainer.model
+    steps = count_steps(len(pairs), config.batch_size, config.sft_epochs)
+    arguments = dataclasses.replace(
+        trainer.args,
+        learning_rate=config.sft_learning_rate,
+        num_train_epochs=config.sft_epochs,
+        max_steps=-1,
+        warmup_steps=min(math.ceil(config.warmup_ratio * steps), steps - 1),
+        eval_strategy="no",
+        save_strategy="no",
+    )
+    arguments._n_gpu = trainer.args._n_gpu  # counted anew in a copy
     stage = _SupervisedTrainer(
         tell=tell,
         should_stop=should_stop,
         config=config,
         collator=trainer.data_collator,
-        model=trainer.model,
+        model=model,
         train_dataset=[_chosen_only(pair) for pair in pairs],
-        args=dataclasses.replace(
-            arguments,
-            learning_rate=config.sft_learning_rate,
-            num_train_epochs=config.sft_epochs,
-            max_steps=-1,
-            warmup_steps=min(math.ceil(config.warmup_ratio * steps), steps - 1),
-            eval_strategy="no",
-            save_strategy="no",
-        ),
+        args=arguments,
     )
     stage.whole_logits = trainer.whole_logits
-    stage.train()
-    # Else the second preparation would wrap the forward that the first one wrapped.
-    stage.accelerator.unwrap_model(stage.model_wrapped, keep_fp32_wrapper=False)
+    stage.train()  # what accelerate puts over the model's forward stays; it does so once
     losses = [entry["loss"] for entry in stage.state.log_history if "loss" in entry]
     quarter = math.ceil(len(losses) / 4)
     return statistics.fmean(losses[:quarter]), statistics.fmean(losses[-quarter:])
 
 
 def _chosen_only(pair: EncodedPair) -> EncodedPair:
-    """Both answers are the chosen one, which packed rows hold once. It is another pair, of another length."""
+    """Both answers are the chosen one, which packed rows hold once and other rows twice. It is another pair, and of
+    another length."""
     nothing = [0.0] * len(pair.chosen)
     return dataclasses.replace(
         pair, id=f"{pair.id}, chosen", rejected=pair.chosen, rejected_weights=nothing, reference=None
@@ -86,6 +89,14 @@ class _SupervisedTrainer(PairTrainer):
 class _Steps(TrainerCallback):
     def __init__(self, tell, should_stop):
         self.tell, self.should_stop = tell, should_stop
+
+    def on_log(self, args, state, control, logs=None, **rest):
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            raise RunFailed(
+                f"The loss of the warm-up is {logs['loss']} at step {state.global_step}.",
+                "The weights have left the range of numbers; nothing can be learnt from here.",
+                "Start again with a smaller sft_learning_rate.",
+            )
 
     def on_step_end(self, args, state, control, **rest):
         self.should_stop()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from rlhfv.corrections.edits import Edit
 from rlhfv.errors import ModelUnavailable
 from rlhfv.models.identity import own_name
-from rlhfv.settings import DEMO_MODEL
+from rlhfv.settings import DEMO_MODEL, NO_MODEL, on_zero_gpu
 
 if TYPE_CHECKING:
     import torch
@@ -122,11 +122,22 @@ def demo_entry() -> Entry:
     )
 
 
-SHIPPED = {DEMO_MODEL: demo_entry}
+def no_entry() -> Entry:
+    """In place of a base where all voices are on servers. It has no source, so it cannot be loaded."""
+    return Entry(
+        id=NO_MODEL,
+        title="Voices on servers",
+        source="",
+        notice="No model on this machine: training, hints and evaluation need weights here. Start with --model too.",
+        is_local=False,
+    )
+
+
+SHIPPED = {DEMO_MODEL: demo_entry, NO_MODEL: no_entry}
 
 
 def find_entry(name: str, revision: str | None = None) -> Entry:
-    """The entry for 'demo', a local folder or a Hub id. Touches no network.
+    """The entry for 'demo', 'none', a local folder or a Hub id. Touches no network.
 
     Raises:
         ModelUnavailable: the name is none of them, or has no revisions.
@@ -188,12 +199,23 @@ def download(repo: str, revision: str | None, patterns: Sequence[str]) -> Path:
     raise ModelUnavailable(f"{repo!r} cannot be fetched from the Hub.", why, fix) from cause
 
 
+def require_base(entry: Entry) -> None:
+    """Raises `ModelUnavailable` where all voices are on servers."""
+    if not entry.source:
+        raise ModelUnavailable(
+            "There is no model on this machine.",
+            "This studio's voices answer on servers, which give answers and no weights.",
+            "Start it with --model and a model of your own as well; it is loaded when something needs it.",
+        )
+
+
 def fetch_config(entry: Entry) -> "PreTrainedConfig":
     """The model's config; of a Hub repository only the small files are fetched.
 
     Raises:
-        ModelUnavailable: not an image-text-to-text model that transformers knows.
+        ModelUnavailable: not an image-text-to-text model that transformers knows, or there is none here.
     """
+    require_base(entry)
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
@@ -218,6 +240,7 @@ def fetch_config(entry: Entry) -> "PreTrainedConfig":
 
 def fetch_files(entry: Entry) -> Path:
     """The folder with config, weights, processor and template, downloaded when it is not here yet."""
+    require_base(entry)
     if entry.is_local:
         return Path(entry.source)
     folder = download(entry.source, entry.revision, MODEL_FILES)
@@ -319,11 +342,12 @@ def available_memory(device: "torch.device") -> int:
 
 
 def choose_device(name: str | None = None) -> "torch.device":
-    """The named device, else CUDA, else Apple's MPS, else the CPU."""
+    """The named device, else CUDA, else Apple's MPS, else the CPU; that too where a GPU is lent by the call, as torch
+    then claims one all the time."""
     import torch
 
-    if name:
-        return torch.device(name)
+    if name or on_zero_gpu():
+        return torch.device(name or "cpu")
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

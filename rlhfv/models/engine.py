@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput
 from rlhfv.corrections.conversation import ModelIdentity, Prompt, Sampling
 from rlhfv.errors import GenerationFailed, ModelUnavailable, StudioError
 from rlhfv.models.adapters import CHANGES_NOTHING, AdapterInfo, inject_adapter, remove_adapter
+from rlhfv.models.generated import BASELINE, NOTHING, Generated, Row
 from rlhfv.models.identity import adapter_identity
 from rlhfv.models.prompts import (
     answer_type,
@@ -42,17 +43,8 @@ from rlhfv.models.rows import (
 )
 from rlhfv.models.streaming import RowSampler, RowStreamer, StopWhen
 
-BASELINE = "baseline"
 BLANK = (127, 127, 127)
 """The colour of what a blind reader is shown: about the mean of natural images, which processors turn into zeros."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One answer to make: `voice` is None for the baseline, else an adapter's identity."""
-
-    voice: str | None
-    prompt: Prompt
 
 
 @dataclass(frozen=True)
@@ -71,25 +63,6 @@ class Reading:
 
     offsets: tuple[tuple[int, int], ...]
     log_probs: tuple[tuple[float, ...], ...]
-
-
-@dataclass(frozen=True)
-class Generated:
-    """An answer as it was generated. `tokens` are its ids without the end; `finished` is False when it was cut by the
-    length limit or stopped. `row_layout` and `row` say beside which voices and in which place it was generated,
-    `apart` why it was alone although other rows were asked for with it.
-    """
-
-    text: str
-    finished: bool
-    tokens: tuple[int, ...]
-    row_layout: tuple[str, ...]
-    row: int
-    apart: str = ""
-
-
-NOTHING = Generated(text="", finished=False, tokens=(), row_layout=(), row=0)
-"""The answer of a row that was stopped before its turn came."""
 
 
 @dataclass(frozen=True)

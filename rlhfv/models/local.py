@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel, ProcessorMixin
 
 from rlhfv.corrections.conversation import ModelIdentity, Prompt, Sampling
 from rlhfv.errors import ModelUnavailable
 from rlhfv.models import catalog
 from rlhfv.models.adapters import AdapterInfo, first_line
-from rlhfv.models.engine import BASELINE, NOTHING, Engine, Generated, Reader, Reading, Row
+from rlhfv.models.engine import Engine, Reader, Reading
+from rlhfv.models.generated import BASELINE, NOTHING, Generated, Row
 from rlhfv.models.identity import folder_identity
 from rlhfv.models.processors import load_processor
 from rlhfv.models.prompts import takes_several_images
@@ -56,9 +57,14 @@ class LocalModel:
 
     @classmethod
     def load(
-        cls, entry: catalog.Entry | str, device: str | None = None, dtype: torch.dtype | None = None
+        cls,
+        entry: catalog.Entry | str,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        quantisation: BitsAndBytesConfig | None = None,
     ) -> "LocalModel":
-        """Loads a base on the best device there is, after its size was checked against the memory that is free.
+        """Loads a base on the best device there is, after its size was checked against the memory that is free; with
+        `quantisation`, which makes it smaller than its config says, unchecked and with `dtype` for the rest.
 
         Raises:
             ModelUnavailable: it does not exist, does not fit, is of another kind, or lacks weights or a template.
@@ -66,12 +72,19 @@ class LocalModel:
         if isinstance(entry, str):
             entry = catalog.find_entry(entry)
         target = catalog.choose_device(device)
-        dtype, _ = catalog.refuse_if_too_large(entry, target, dtype)
+        if quantisation is None:
+            dtype, _ = catalog.refuse_if_too_large(entry, target, dtype)
         folder = catalog.fetch_files(entry)
         processor = load_processor(folder)
+        # Given as None it would undo what the model's own config says.
+        held = {"quantization_config": quantisation} if quantisation else {}
         try:
             model, loading = AutoModelForImageTextToText.from_pretrained(
-                folder, dtype=dtype, trust_remote_code=False, output_loading_info=True
+                folder,
+                dtype=dtype,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **held,
             )
         except (SafetensorError, UnpicklingError, ImportError, OSError, ValueError, RuntimeError) as error:
             raise ModelUnavailable(

@@ -36,6 +36,10 @@ class HubRefused(StudioError):
     """The Hub will give the same answer again: a right is missing, a name is wrong, a repository is gone."""
 
 
+class TokenRefused(HubRefused):
+    """The Hub does not know the token, or not any longer."""
+
+
 class HubBusy(StudioError):
     """It may work later. `wait` is how many seconds the Hub asked for, if it did."""
 
@@ -61,19 +65,39 @@ class Hub:
 
     Args:
         token: False reads what everybody may read; nothing else can be done then.
+        when_refused: called when the Hub does not know the token any longer.
     """
 
-    def __init__(self, token: Token | Literal[False], endpoint: str | None = None):
+    def __init__(
+        self,
+        token: Token | Literal[False],
+        endpoint: str | None = None,
+        when_refused: Callable[[], None] = lambda: None,
+    ):
         if token is not False and not isinstance(token, Token):
             raise TypeError("a token is always given: without one the client would take the machine's")
         _set_up()
-        self._token = token
+        self._token, self._when_refused = token, when_refused
         self._scrub = token.scrub if token else scrub
         self._api = HfApi(endpoint=endpoint, token=token.secret if token else False)
 
     def person(self) -> str:
         """The name of whoever the token belongs to."""
-        return self._ask("The look at the token", "say whose it is", self._api.whoami)["name"]
+        return self._whoami()["name"]
+
+    def roles(self) -> dict[str, str]:
+        """The organisations of whoever the token belongs to, each with the role there ("admin", "write",
+        "contributor", "read"), which is empty where the Hub does not tell it."""
+        return {one["name"]: one.get("roleInOrg") or "" for one in self._whoami().get("orgs") or ()}
+
+    def owns(self, repo: str) -> bool:
+        """Whether the repository's namespace is that person's own, or of an organisation that they administer."""
+        owner = repo.partition("/")[0].lower()
+        admin = [name for name, role in self.roles().items() if role == "admin"]
+        return owner in (name.lower() for name in (self.person(), *admin))
+
+    def _whoami(self) -> dict:
+        return self._ask("The look at the token", "say whose it is", self._api.whoami)
 
     def head(self, repo: str, kind: str = "dataset") -> str | None:
         """The newest commit of the main branch; None when there is no such repository, or none that the token sees."""
@@ -88,9 +112,19 @@ class Hub:
 
         return self._ask(f"The look at {repo}", READ, look)
 
-    def create(self, repo: str, private: bool, kind: str = "dataset") -> None:
-        create = partial(self._api.create_repo, repo, repo_type=kind, private=private, exist_ok=True)
-        self._ask(f"The creation of {repo}", _CREATE, create)
+    def create(self, repo: str, private: bool, kind: str = "dataset") -> bool:
+        """Whether it was made; False when there is one already, which this token may not even see."""
+
+        def create() -> bool:
+            try:
+                self._api.create_repo(repo, repo_type=kind, private=private)
+            except HfHubHTTPError as error:
+                if error.response.status_code == 409:
+                    return False
+                raise
+            return True
+
+        return self._ask(f"The creation of {repo}", _CREATE, create)
 
     def files(self, repo: str, commit: str, kind: str = "dataset") -> dict[str, list[str]]:
         """Each file with the names of its content ("sha256:…" for a large one, "git:…" for a small one)."""
@@ -134,16 +168,16 @@ class Hub:
 
         return self._ask(f"The list of pull requests of {repo}", READ, find)
 
-    def forget_history(self, repo: str, message: str) -> None:
+    def forget_history(self, repo: str, message: str, kind: str = "dataset") -> None:
         """Makes one commit of all, and deletes for good what no file of it uses."""
 
         def forget() -> None:
-            self._api.super_squash_history(repo, repo_type="dataset", commit_message=message)
-            used = {name for (name,) in self.files(repo, "main").values() if name.startswith("sha256:")}
-            large = {f"sha256:{file.file_oid}": file for file in self._api.list_lfs_files(repo, repo_type="dataset")}
+            self._api.super_squash_history(repo, repo_type=kind, commit_message=message)
+            used = {name for (name,) in self.files(repo, "main", kind).values() if name.startswith("sha256:")}
+            large = {f"sha256:{file.file_oid}": file for file in self._api.list_lfs_files(repo, repo_type=kind)}
             unused = [file for name, file in large.items() if name not in used]
             if unused and used <= large.keys():  # else the list names files in another way, and none may be deleted
-                self._api.permanently_delete_lfs_files(repo, unused, rewrite_history=False, repo_type="dataset")
+                self._api.permanently_delete_lfs_files(repo, unused, rewrite_history=False, repo_type=kind)
 
         self._ask(f"The deletion of the history of {repo}", WRITE, forget)
 
@@ -173,6 +207,8 @@ class Hub:
             return act()
         except (HfHubHTTPError, httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
             told = self._explain(error, doing, needs)
+        if isinstance(told, TokenRefused):
+            self._when_refused()
         raise told  # outside of the handler: the original knows headers and bodies, so it is not kept as a context
 
     def _explain(self, error: Exception, doing: str, needs: str) -> StudioError:
@@ -183,11 +219,17 @@ class Hub:
             found = _STATUS.search(said)
             status = int(found[1]) if found else None
         what = f"{doing} did not work" + (f" ({status})." if status else ".")
+        if status == 401 and self._token:
+            return TokenRefused(
+                what,
+                f"The token is not valid any longer: its time is over, or it was taken back. The Hub says: {said}",
+                "Sign in again, then try again; what waits is kept.",
+            )
         if status in (401, 403):
             return HubRefused(
                 what,
                 f"The token is not valid any longer, or it may not {needs}. The Hub says: {said}",
-                "Sign in with a token that may, then push again; what waits is kept.",
+                "Sign in with a token that may, then try again; what waits is kept.",
             )
         if status == 402:
             return HubRefused(

@@ -76,6 +76,7 @@ class Pusher:
 
     Args:
         folder: where shards are built; one folder below it a repository.
+        whose: a visitor, of whom alone items are added and changed.
         wait: called with the seconds to wait before another try.
     """
 
@@ -87,9 +88,10 @@ class Pusher:
         hub: Hub,
         lease_seconds: float = LEASE_SECONDS,
         wait: Callable[[float], None] = time.sleep,
+        whose: str | None = None,
     ):
         self.published, self.shelf, self.folder, self.hub = published, shelf, Path(folder), hub
-        self.lease_seconds, self.wait = lease_seconds, wait
+        self.lease_seconds, self.wait, self.whose = lease_seconds, wait, whose
 
     def push(
         self, repo: str, private: bool = True, as_pull_request: bool = False, on_progress: Progress | None = None
@@ -149,7 +151,7 @@ class _Work:
 
     def __init__(self, pusher: Pusher, repo: str, holder: str, tell: Progress):
         self.published, self.shelf, self.hub = pusher.published, pusher.shelf, pusher.hub
-        self.repo, self.holder, self.tell = repo, holder, tell
+        self.repo, self.holder, self.tell, self.whose = repo, holder, tell, pusher.whose
         self.folder = pusher.folder / repo.replace("/", "--")
         self.batch: Batch | None = None
         self.built: list[tuple[CommitOperationAdd, list[str]]] = []
@@ -162,7 +164,7 @@ class _Work:
     def push(self, private: bool, as_pull_request: bool) -> Pushed:
         remote = self.reconcile(self.open(private))
         missing = [(part, 0) for part in PARTS if shard_path(part, 0) not in remote.files]
-        batch = self.published.freeze(self.repo, self._image_bytes, also=missing)
+        batch = self.published.freeze(self.repo, self._image_bytes, missing, self.whose)
         remote = replace(remote, left_out=[list(one) for one in batch.left_out])
         attempts = self.published.attempts(self.repo)
         if not batch.shards:
@@ -216,8 +218,15 @@ class _Work:
                 "Bring it back, sign in with another token, or push to another name.",
             )
         self.tell("creating the repository", 0, 1)
-        self.hub.create(self.repo, private)
+        made = self.hub.create(self.repo, private)
         head = self.hub.head(self.repo)
+        if head is None and not made:
+            raise HubRefused(
+                f"There is a {self.repo} already, which this token does not see.",
+                "It is private and was made elsewhere; a sign-in to an app (OAuth 'contribute-repos') reaches only "
+                "what that app made.",
+                "Choose another name, or sign in with a token that may.",
+            )
         if head is None:
             raise HubMoved(f"{self.repo} is not there yet.", "It was created a moment ago.", "Try again in a minute.")
         return head

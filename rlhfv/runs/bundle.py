@@ -80,7 +80,9 @@ def list_files(run: RunFolder, base_path: Path | None, with_base: bool, work: Pa
         found = {f"{home}/{file.relative_to(base_path).as_posix()}": file for file in files}
     wheel = write_wheel(work)
     found[wheel.name] = wheel
-    (work / REQUIREMENTS).write_text(list_requirements(), encoding="utf-8")
+    quantised = config.get("training", {}).get("base_weights") == "4-bit"
+    needed = list_requirements() + ("bitsandbytes>=0.49\n" if quantised else "")
+    (work / REQUIREMENTS).write_text(needed, encoding="utf-8")
     found[REQUIREMENTS] = work / REQUIREMENTS
     for name in FROZEN:
         found |= _below(run, run.path / name)
@@ -143,10 +145,7 @@ def write_wheel(folder: Path) -> Path:
     """This package as it runs, as a wheel (PEP 427) that any pip installs. Equal sources make equal bytes, and the
     version names them: needs no network and no build tool."""
     sources = dict(_sources())
-    digest = hashlib.sha256()
-    for name, data in sources.items():
-        digest.update(f"{name} {len(data)}\n".encode() + data)
-    version = f"{rlhfv.__version__}+{digest.hexdigest()[:12]}"
+    version = _version(sources)
     about = f"rlhfv-{version}.dist-info"
     files = sources | {
         f"{about}/METADATA": f"Metadata-Version: 2.1\nName: rlhfv\nVersion: {version}\n".encode(),
@@ -154,7 +153,7 @@ def write_wheel(folder: Path) -> Path:
     }
     record = "".join(f"{name},sha256={_digest(data)},{len(data)}\n" for name, data in files.items())
     files[f"{about}/RECORD"] = f"{record}{about}/RECORD,,\n".encode()
-    path = Path(folder) / f"rlhfv-{version}-py3-none-any.whl"
+    path = Path(folder) / _wheel_name(version)
     with zipfile.ZipFile(path, "w") as wheel:
         for name, data in files.items():
             entry = zipfile.ZipInfo(name, _BEGINNING)
@@ -164,11 +163,52 @@ def write_wheel(folder: Path) -> Path:
     return path
 
 
+def warn_of_version(run: RunFolder, wheel: str, place: str = "bundle", fetch: str = "") -> bool:
+    """Say in the run's events that another rlhfv than the one in `wheel`, a file name, is about to work on it, and how
+    to use that one; nothing is said where they are the same, or when no wheel is named.
+
+    Args:
+        place: the folder with wheel and requirements; `fetch` is the command that brings them there, if one must.
+    """
+    own = _wheel_name(_version(dict(_sources())))
+    if not wheel or wheel == own:
+        return False
+    install = f"{fetch and f'{fetch} && '}pip install -r {place}/{REQUIREMENTS} {place}/{wheel}"
+    run.append_event(
+        "warn",
+        what=f"This machine trains with {_read_version(own)}; the run was sent with {_read_version(wheel)}.",
+        why="Another version may compute something else.",
+        fix=f"For the same one stop the run, call `{install}` in a new environment, and start the worker there, in a "
+        "folder that holds no other rlhfv.",
+    )
+    return True
+
+
+def _version(sources: dict[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name, data in sources.items():
+        digest.update(f"{name} {len(data)}\n".encode() + data)
+    return f"{rlhfv.__version__}+{digest.hexdigest()[:12]}"
+
+
+def _wheel_name(version: str) -> str:
+    return f"rlhfv-{version}-py3-none-any.whl"
+
+
+def _read_version(wheel: str) -> str:
+    return f"rlhfv {wheel.removeprefix('rlhfv-').removesuffix('-py3-none-any.whl')}"
+
+
 def _sources() -> Iterator[tuple[str, bytes]]:
     package = Path(rlhfv.__file__).resolve().parent
     for file in sorted(package.rglob("*")):
         inside = file.relative_to(package)
-        if file.is_file() and file.suffix != ".pyc" and not any(part.startswith(".") for part in inside.parts):
+        # Gradio writes a .pyi beside a component when the studio is opened.
+        if (
+            file.is_file()
+            and file.suffix not in (".pyc", ".pyi")
+            and not any(part.startswith(".") for part in inside.parts)
+        ):
             yield f"rlhfv/{inside.as_posix()}", file.read_bytes()
 
 

@@ -82,6 +82,10 @@ class HubJobs:
         found = self.hub.ask("The list of machines", NEEDS, lambda api: api.list_jobs_hardware())
         return sorted((_read_flavor(one) for one in found), key=lambda flavor: (flavor.price, flavor.name))
 
+    def require_right(self) -> None:
+        """Raises HubRefused where the token may not see the jobs of the owner: then it may not start any."""
+        self._list({"app": "rlhfv", "start": "none"})
+
     # ---- start
 
     def launch(
@@ -106,6 +110,7 @@ class HubJobs:
         """
         queued, commit = self._find_queued(run.id)
         if queued is None:
+            self.require_right()  # before anything leaves this machine
             queued, commit = self.runs.send(run, base_path, with_base, JOB)
         return self._start(queued, commit, flavor, timeout, image)
 

@@ -10,7 +10,6 @@ is recognised when the change is tried again. Times are the Hub's: no two machin
 """
 
 import json
-import random
 import secrets
 import tempfile
 import time
@@ -20,23 +19,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlhfv.errors import InvalidData, NotFound, RunFailed
+from rlhfv.errors import NotFound, RunFailed
 from rlhfv.run_folder import RunFolder, check_name, now
 from rlhfv.runs.bundle import FROZEN, REFERENCE, list_files
+from rlhfv.runs.hub_repo import KIND, HubRepo
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     from rlhfv.publishing.hub import Hub
 
 LEASE_SECONDS = 600.0
 """After so long without a beat a worker counts as dead. Ten beats: a busy Hub must not look like a dead worker."""
-TRIES = 8
 FILES_A_COMMIT = 200
-KIND = "model"
 JOB = "job"
 MADE = ("adapter", "model")
 ENDED = ("done", "failed", "stopped")
+HERE = {"here": True}
+"""What marks an event that the owner's studio added to a run that trains elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,16 @@ class HubRun:
 
 @dataclass(frozen=True)
 class HubWorker:
-    """A machine that takes runs: `about` is what it has, `seen` when it last said so."""
+    """A machine that takes runs: `about` is what it has, `run` the title of the run that it works on, `seen` when it
+    last gave a sign of life."""
 
     name: str
     about: dict
     seen: datetime
+    run: str = ""
 
 
-class HubRuns:
+class HubRuns(HubRepo):
     """The runs of one repository, as one person's token may see and change them.
 
     Args:
@@ -89,10 +91,8 @@ class HubRuns:
     def __init__(
         self, hub: "Hub", repo: str, lease: float = LEASE_SECONDS, wait: Callable[[float], None] = time.sleep
     ):
-        from rlhfv.publishing.hub import require_repo_id
-
-        self.hub, self.repo, self.lease, self.wait = hub, require_repo_id(repo), lease, wait
-        self._known: dict[str, dict] = {}
+        super().__init__(hub, repo, patience=lease / 2, wait=wait)
+        self.lease = lease
         self._looked: tuple[str, list[HubRun]] = ("", [])
         self._asked = -float("inf")
 
@@ -121,8 +121,14 @@ class HubRuns:
 
     def workers(self) -> list[HubWorker]:
         """The machines that took runs from here, by name."""
-        found = self._read_folder("workers", self.head())
-        return [HubWorker(name, about, seen) for name, about, seen in found]
+        at_work = {run.worker: run for run in self.look() if run.state == "running" and not self.is_lapsed(run)}
+        found = []
+        for name, about, seen in self.read_folder("workers", self._looked[0]):
+            run = at_work.get(name)  # it says nothing else while it works
+            found.append(
+                HubWorker(name, about, max(seen, run.seen), run.title) if run else HubWorker(name, about, seen)
+            )
+        return found
 
     def is_lapsed(self, run: HubRun) -> bool:
         """Whether the worker of the run counts as dead."""
@@ -147,11 +153,11 @@ class HubRuns:
         """
         from huggingface_hub import CommitOperationAdd
 
-        if self.hub.head(self.repo, KIND) is None:
-            self.hub.create(self.repo, private=True, kind=KIND)
-        self._require_private()
         with tempfile.TemporaryDirectory(prefix="send-") as work:
             files = list_files(run, base_path, with_base, Path(work))
+            if self.hub.head(self.repo, KIND) is None:
+                self.hub.create(self.repo, private=True, kind=KIND)
+            self.require_private()
             wheel = next(name for name in files if name.endswith(".whl"))
             additions = [CommitOperationAdd(path, file) for path, file in files.items()]
             for start in range(0, len(additions), FILES_A_COMMIT):
@@ -229,7 +235,7 @@ class HubRuns:
         if run.state in ENDED:
             names += ["results.json", "answers.jsonl", *(f"{name}/*" for name in MADE)]
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.path) as work:
-            got = self._snapshot([f"runs/{run_id}/{name}" for name in names], head, Path(work)) / "runs" / run_id
+            got = self.snapshot([f"runs/{run_id}/{name}" for name in names], head, Path(work)) / "runs" / run_id
             for name in ("log.txt", "results.json", "answers.jsonl", *MADE):
                 if (got / name).exists() and not (folder.path / name).is_dir():
                     (got / name).replace(folder.path / name)
@@ -295,22 +301,12 @@ class HubRuns:
         """The run with the last checkpoint that was pushed, below `folder`; its frozen files as of `commit`."""
         head = self.head()
         frozen = [f"runs/{run_id}/{name}" for name in FROZEN]
-        self._snapshot([*frozen, *(f"{path}/*" for path in frozen)], commit or head, folder)
+        self.snapshot([*frozen, *(f"{path}/*" for path in frozen)], commit or head, folder)
         run = RunFolder(folder / "runs" / run_id)
         home = f"bases/{run.read_config()['base']['revision'][:16]}/*"
         moving = [f"runs/{run_id}/{name}" for name in ("config.json", "events.jsonl", REFERENCE, "checkpoints/*")]
-        self._snapshot([home, *moving], head, folder)
+        self.snapshot([home, *moving], head, folder)
         return run
-
-    def upload(self, additions: "Iterable[CommitOperationAdd]") -> None:
-        """Bring the bytes of large files to the Hub; a later commit then names them in no time."""
-
-        def send(api: "HfApi") -> None:
-            api.preupload_lfs_files(self.repo, list(additions), repo_type=KIND)
-
-        from rlhfv.publishing.hub import WRITE
-
-        self.repeat(lambda: self.hub.ask(f"The push to {self.repo}", WRITE, send))
 
     # ---- how it is read and changed
 
@@ -340,106 +336,22 @@ class HubRuns:
 
         return self.repeat(attempt)
 
-    def repeat(self, act: Callable):
-        """What `act` gets at last, tried again while the Hub is busy or others commit."""
-        from rlhfv.publishing.hub import HubBusy, HubMoved
-
-        for number in range(1, TRIES + 1):
-            try:
-                return act()
-            except (HubBusy, HubMoved) as error:
-                asked = getattr(error, "wait", None)
-                if number == TRIES or (asked or 0) > self.lease / 2:
-                    raise
-                seconds = asked if asked is not None else min(2 ** (number - 2), 20) * random.uniform(0.5, 1)
-            self.wait(seconds)
-
-    def exists(self) -> bool:
-        """Whether the repository is there, for this token."""
-        return self.repeat(lambda: self.hub.head(self.repo, KIND)) is not None
-
-    def head(self) -> str:
-        """The newest commit. Raises NotFound when there is no repository."""
-        head = self.repeat(lambda: self.hub.head(self.repo, KIND))
-        if head is None:
-            raise NotFound(
-                f"There is no repository {self.repo}, or the token does not see it.",
-                "Runs are taken from a private repository of the kind model.",
-                "Check its name and the token; `python -m rlhfv runs send` creates it.",
-            )
-        return head
-
-    def _require_private(self) -> None:
-        from rlhfv.publishing.hub import READ
-
-        look = lambda api: api.repo_info(self.repo, repo_type=KIND).private  # noqa: E731
-        if not self.hub.ask(f"The look at {self.repo}", READ, look):
-            raise RunFailed(
-                f"The repository {self.repo} is public.",
-                "A run holds pictures and texts that nobody has published yet.",
-                "Name a private one, or one that is not there yet: it is created private.",
-            )
-
     def _list_at(self, head: str) -> list[HubRun]:
         names = {one.name for one in fields(HubRun)} - {"seen", "id"}
         runs = [
             HubRun(name, **{key: value for key, value in stored.items() if key in names}, seen=seen)
-            for name, stored, seen in self._read_folder("queue", head)
+            for name, stored, seen in self.read_folder("queue", head)
         ]
         return sorted(runs, key=lambda run: (run.queued, run.id))
 
-    def _read_folder(self, folder: str, head: str) -> list[tuple[str, dict, datetime]]:
-        """(name, content, time of the last change) of the JSON files in a folder; only new content is downloaded."""
-        from rlhfv.publishing.hub import READ
 
-        def look(api: "HfApi") -> list:
-            from huggingface_hub.errors import EntryNotFoundError
-
-            try:
-                return list(api.list_repo_tree(self.repo, folder, revision=head, expand=True, repo_type=KIND))
-            except EntryNotFoundError:
-                return []
-
-        entries = self.repeat(lambda: self.hub.ask(f"The look at {self.repo}", READ, look))
-        new = [entry.path for entry in entries if entry.blob_id not in self._known]
-        if new:
-            with tempfile.TemporaryDirectory(prefix="look-") as work:
-                self._snapshot(new, head, Path(work))
-                for entry in entries:
-                    if entry.path in new:
-                        self._known[entry.blob_id] = _read_json(Path(work, entry.path))
-        found = [(Path(entry.path).stem, self._known[entry.blob_id], entry.last_commit.date) for entry in entries]
-        return found
-
-    def _snapshot(self, patterns: list[str], commit: str, folder: Path) -> Path:
-        from rlhfv.publishing.hub import READ
-
-        def download(api: "HfApi") -> str:
-            return api.snapshot_download(
-                self.repo, repo_type=KIND, revision=commit, allow_patterns=patterns, local_dir=folder
-            )
-
-        self.repeat(lambda: self.hub.ask(f"The download from {self.repo}", READ, download))
-        return folder
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(read, dict):
-            return read
-    except ValueError:
-        pass
-    raise InvalidData(
-        f"{path.name} in the repository of runs cannot be read.",
-        "Only the studio and its workers write there.",
-        "Put the last version back that reads as JSON.",
-    )
+_HERE_END = json.dumps(HERE)[1:].encode() + b"\n"
 
 
 def _append_news(file: Path, theirs: bytes, start: int) -> None:
-    """Append what the other machine's events have beyond ours, whole lines only."""
+    """Append what the other machine's events have beyond ours, whole lines only; they lack what was added here."""
     ours = file.read_bytes()[start:] if file.exists() else b""
+    ours = b"".join(line for line in ours.splitlines(keepends=True) if not line.endswith(_HERE_END))
     theirs = theirs[: theirs.rfind(b"\n") + 1]
     if theirs.startswith(ours) and len(theirs) > len(ours):
         with open(file, "ab") as target:

@@ -14,8 +14,8 @@ from pathlib import Path
 import rlhfv
 from rlhfv.errors import RunFailed
 from rlhfv.run_folder import RunFolder
-from rlhfv.runs.bundle import find_base_files, find_runs
-from rlhfv.runs.local import build_command
+from rlhfv.runs.bundle import find_base_files, find_runs, warn_of_version
+from rlhfv.runs.local import LAUNCH_ENVIRONMENT, build_command
 from rlhfv.runs.state import Tail
 
 SECONDS_TO_END = 60.0
@@ -29,7 +29,8 @@ def watch():
     time.sleep(float(sys.argv[1]))
     os.killpg(0, signal.SIGKILL)
 threading.Thread(target=watch, daemon=True).start()
-os._exit(child.wait() & 255)
+code = child.wait()
+os._exit(code if code >= 0 else 128 - code)
 """
 
 
@@ -43,7 +44,7 @@ class LeashedTrainer:
 
     def __init__(self, folder: RunFolder, base: Path | None, seconds_to_end: float = SECONDS_TO_END):
         root = str(Path(rlhfv.__file__).resolve().parents[1])
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **LAUNCH_ENVIRONMENT}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         environment.pop("RLHFV_BASE_PATH", None)
         if base is not None:
@@ -89,8 +90,9 @@ class LeashedTrainer:
         code, tail = self._process.wait(), self.read()
         if not tail.ended:
             lines = self.folder.read_log(1)
-            last = f"Its last line: {lines[-1]}" if lines else "It was killed, perhaps because memory ran out."
-            error = RunFailed(f"The trainer ended without a word, with code {code}.", last, "Resume the run.")
+            last = f"Its last line: {lines[-1]}" if lines else "It said nothing; perhaps memory ran out."
+            how = f"was killed by signal {code - 128}" if code > 128 else f"ended without a word, with code {code}"
+            error = RunFailed(f"The trainer {how}.", last, "Resume the run: it goes on from its last checkpoint.")
             self.folder.append_error(error)
             return "failed", str(error)
         return tail.ended, tail.error
@@ -106,12 +108,13 @@ def work_folder(folder: Path, tell: Callable[[dict], None], seconds: float = 0.3
     Raises:
         NotFound: the folder is no bundle.
     """
-    ended = []
+    ended, wheel = [], next((file.name for file in Path(folder).glob("rlhfv-*.whl")), "")
     for run in find_runs(folder):
-        asked = threading.Event()
+        asked, before = threading.Event(), run.events_file.stat().st_size if run.events_file.exists() else 0
+        warn_of_version(run, wheel, Path(folder).name)
         with listen_for_end(asked.set):
             trainer = LeashedTrainer(run, find_base_files(folder, run.read_config()))
-            offset, alive = trainer.begin, True
+            offset, alive = before, True
             try:
                 while alive:
                     alive = trainer.is_alive

@@ -24,18 +24,24 @@ from pathlib import Path
 import rlhfv
 from rlhfv.errors import NotFound, RunFailed, StudioError
 from rlhfv.run_folder import RunFolder, check_name, now
+from rlhfv.runs.machine import count_gpus, has_gpu, is_accelerate_configured
 from rlhfv.runs.processes import Gate, Process
 from rlhfv.runs.state import ALIVE, Record, Run, Tail, read_state
 
 SECONDS_UNTIL_KILL = 60.0
+LAUNCH_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "86400"}
+"""For whatever `build_command` gives. Asked to stop, the launcher of several processes would kill them after 30 s,
+while they finish a step and write its checkpoint; here a person decides how long that may take."""
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy")
 
 
 @dataclass
 class LocalRuns:
-    """The runs below `data_dir`/runs. Any number of these objects, in any number of processes, show the same."""
+    """The runs below `data_dir`/runs. Any number of these objects, in any number of processes, show the same. What
+    trains here ends after `run_seconds` with what it has learnt by then; its folder does not know of that."""
 
     data_dir: Path
+    run_seconds: float | None = None
     _tails: dict = field(default_factory=dict, repr=False)
     _gone: set = field(default_factory=set, repr=False)
     _children: list = field(default_factory=list, repr=False)
@@ -123,6 +129,7 @@ class LocalRuns:
         title: str | None = None,
         memory: int = 0,
         alone: bool = False,
+        hold: bool = False,
     ) -> Run:
         """A new run from the frozen pairs of another, with some settings changed; `parent` names the other."""
         old = self.open(run_id)
@@ -134,7 +141,8 @@ class LocalRuns:
             settings = TrainingConfig.from_dict(settings).to_dict()
         config = {**config, config["kind"]: settings, "parent": run_id, "title": title or f"{config['title']} (again)"}
         adapters = {path.name: path for path in old.adapters.iterdir()} if old.adapters.is_dir() else None
-        return self.start(config, old.read_rows(), old.image_path, adapters=adapters, memory=memory, alone=alone)
+        place = {"memory": memory, "alone": alone, "hold": hold}
+        return self.start(config, old.read_rows(), old.image_path, adapters=adapters, **place)
 
     def stop(self, run_id: str) -> Run:
         """Take a run out of the queue, or ask its worker to keep a checkpoint and end. Asked again after a minute, it
@@ -171,7 +179,8 @@ class LocalRuns:
         return self.get(run_id)
 
     def note_remote(self, run_id: str, remote: dict) -> int:
-        """Keep how a run stands that trains elsewhere. Returns where in its events those of its other machine begin.
+        """Keep how a run stands that trains elsewhere; `remote` is empty for one that never came there. Returns where
+        in its events those of its other machine begin.
 
         Raises RunFailed for a run that is queued or at work here.
         """
@@ -179,7 +188,7 @@ class LocalRuns:
             record = self._record(run_id)
             if record.waits or self._at_work(record, run_id):
                 raise RunFailed(f"The run {run_id!r} is at work here.", "It trains in one place.", "Stop it first.")
-            if record.remote.get("repo") != remote["repo"]:
+            if record.remote.get("repo") != remote.get("repo"):
                 record = Record(events_from=self._events_size(run_id))
             self._write_record(run_id, replace(record, remote=remote))
             return record.events_from
@@ -352,9 +361,11 @@ class LocalRuns:
         _write_json(self.locations_file, {**self._locations(), _base_key(config): str(Path(path).resolve())})
 
     def _environment(self, config: dict) -> dict[str, str]:
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **LAUNCH_ENVIRONMENT}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         environment.pop("RLHFV_BASE_PATH", None)
+        if self.run_seconds:
+            environment["RLHFV_RUN_SECONDS"] = str(self.run_seconds)
         path = self.base_path(config)
         return {**environment, "RLHFV_BASE_PATH": str(path)} if path else environment
 
@@ -364,24 +375,26 @@ class LocalRuns:
 
 
 def build_command(kind: str, folder: Path) -> list[str]:
-    """The command that does the work of a run: training under accelerate (one process without a GPU, otherwise as
-    `accelerate config` says, by default on all GPUs), an evaluation in one process."""
+    """The command that does the work of a run: an evaluation in one process, training under accelerate: one process
+    without a GPU, else as `accelerate config` says, else on as many GPUs as can share a batch evenly."""
     if kind == "evaluation":
         return [sys.executable, "-m", "rlhfv.evaluation.run", str(folder)]
     launch = [sys.executable, "-m", "accelerate.commands.launch"]
     if sys.platform == "darwin":
         launch += ["--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    elif not _has_gpu():
+    elif not has_gpu():
         launch += ["--cpu", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no"]
         launch += ["--dynamo_backend", "no"]
         if "OMP_NUM_THREADS" not in os.environ:
             launch += ["--num_cpu_threads_per_process", str(len(os.sched_getaffinity(0)))]
+    elif (gpus := count_gpus()) > 1 and not is_accelerate_configured():
+        from rlhfv.ddpo.config import TrainingConfig
+
+        batch = TrainingConfig.from_dict(RunFolder(folder).read_config()["training"]).batch_size
+        count = max(number for number in range(1, gpus + 1) if batch % number == 0)
+        launch += ["--num_processes", str(count), "--num_machines", "1", "--mixed_precision", "no"]
+        launch += ["--dynamo_backend", "no", *(["--multi_gpu", "--main_process_port", "0"] if count > 1 else [])]
     return [*launch, "-m", "rlhfv.ddpo.train", str(folder)]
-
-
-def _has_gpu() -> bool:
-    """By the device files of NVIDIA, AMD and WSL: asking torch would cost seconds."""
-    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists() or Path("/dev/dxg").exists()
 
 
 def _free_memory() -> int:

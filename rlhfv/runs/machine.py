@@ -6,9 +6,12 @@ import shutil
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 
 import rlhfv
+from rlhfv.settings import on_zero_gpu
 
 
 def describe_machine() -> dict:
@@ -29,6 +32,37 @@ def show_machine(about: dict) -> str:
     if not gpus:
         return f"{about.get('cpus', '?')} CPUs, {about.get('memory', 0) / 1e9:.0f} GB"
     return "; ".join(f"{gpus.count(gpu)} x {gpu}" if gpus.count(gpu) > 1 else gpu for gpu in dict.fromkeys(gpus))
+
+
+def show_age(seen: datetime) -> str:
+    """ "just now", "5 min ago", "3 h ago", "2 days ago"."""
+    minutes = int((datetime.now(UTC) - seen).total_seconds() // 60)
+    if minutes < 1:
+        return "just now"
+    if minutes < 120:
+        return f"{minutes} min ago"
+    return f"{minutes // 60} h ago" if minutes < 2880 else f"{minutes // 1440} days ago"
+
+
+def count_gpus() -> int:
+    """NVIDIA GPUs that a process started now may use, without asking torch, which would cost seconds."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+
+
+def has_gpu() -> bool:
+    """Whether there is one of NVIDIA, AMD or WSL, by their device files; none that is lent by the call."""
+    if on_zero_gpu():
+        return False
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists() or Path("/dev/dxg").exists()
+
+
+def is_accelerate_configured() -> bool:
+    """Whether somebody answered `accelerate config` here."""
+    cache = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME', '~/.cache')}/huggingface"
+    return any((Path(cache).expanduser() / "accelerate").glob("default_config.*"))
 
 
 def machine_name() -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rlhfv.errors import RunFailed, StudioError
 from rlhfv.run_folder import RunFolder, check_name
-from rlhfv.runs.bundle import REFERENCE, find_base_files
+from rlhfv.runs.bundle import REFERENCE, REQUIREMENTS, find_base_files, warn_of_version
 from rlhfv.runs.hub_runs import MADE, HubRun, HubRuns
 from rlhfv.runs.leash import LeashedTrainer, listen_for_end
 from rlhfv.runs.machine import describe_machine, machine_name
@@ -130,7 +130,7 @@ class Attempt:
         self.upload: Upload | None = None
         self.told = time.monotonic()
         self.pushed = 0
-        self.lost = False
+        self.lost = self.unpushed = False
 
     def go(self) -> HubRun:
         """Train the run; returns how it stands afterwards."""
@@ -146,11 +146,27 @@ class Attempt:
         finally:
             if self.trainer is not None:
                 self.trainer.close()
+            if self.unpushed:
+                self._keep_here()
             shutil.rmtree(self.work, ignore_errors=True)
+
+    def _keep_here(self) -> None:
+        """Hours of work that the Hub did not take, for the person at this machine only: a path tells nobody else."""
+        kept = self.worker.folder.with_name(f"{self.worker.folder.name}-kept")
+        kept.mkdir(exist_ok=True)
+        shutil.rmtree(kept / self.run.id, ignore_errors=True)
+        shutil.move(self.folder.path, kept)
+        log = RunFolder(kept / self.run.id).log_file
+        if log.is_file():  # what is pushed is rid of tokens on its way
+            log.write_text(self.runs.hub.scrub(log.read_text(errors="replace")))
+        _log.warning("The Hub did not take what the run %s made. It is kept in %s.", self.run.id, kept / self.run.id)
 
     def _train(self) -> HubRun:
         self._alongside(lambda: self.runs.download(self.run.id, self.work, self.commit))
         self.pushed = step_of(self.folder.last_checkpoint())
+        fetch = f"hf download {self.runs.repo} {self.run.wheel} {REQUIREMENTS} --local-dir bundle"
+        if warn_of_version(self.folder, self.run.wheel, fetch=fetch):
+            self.worker.tell(f"{self.run.id}: sent with another version of rlhfv; its events say how to use that one")
         self.trainer = LeashedTrainer(self.folder, find_base_files(self.work, self.folder.read_config()))
         asked = None
         while self.trainer.is_alive and not self.lost:
@@ -274,10 +290,13 @@ class Attempt:
         changes = {**self._progress(), "state": state, "error": self._clean(error), "stop": False}
         if state == "queued":
             changes["claim"] = ""
+        self.unpushed = True
         while True:
             try:
                 operations = [*self._last_files(state), *self._news()]
-                return self.runs.beat(self.run, operations, **changes) or self.run
+                run = self.runs.beat(self.run, operations, **changes) or self.run
+                self.unpushed = False
+                return run
             except (HubBusy, HubMoved) as busy:
                 _log.warning("%s", busy)
                 time.sleep(self.worker.poll)

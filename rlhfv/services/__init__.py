@@ -21,6 +21,8 @@ from rlhfv.services.model_host import ModelHost
 from rlhfv.services.publishing import Publishing
 from rlhfv.services.queue import Queue
 from rlhfv.services.reviewing import Reviewing
+from rlhfv.services.sent_runs import SentRuns
+from rlhfv.services.sharing import Sharing
 from rlhfv.services.training import Training
 from rlhfv.settings import Settings
 
@@ -44,6 +46,7 @@ class Services:
     erasing: Erasing
     members: Members
     evaluation: Evaluating
+    sharing: Sharing
 
 
 def build_services(settings: Settings) -> Services:
@@ -51,16 +54,18 @@ def build_services(settings: Settings) -> Services:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     store = Store(settings.data_dir / "studio.sqlite3", team=settings.team)
     shelf = ImageShelf(settings.data_dir / "images")
-    runs = LocalRuns(settings.data_dir)
+    runs = LocalRuns(settings.data_dir, settings.run_seconds)
     host = ModelHost(settings, runs)
     corrections = Correcting(settings, store, shelf)
     training = Training(settings, store, shelf, host, runs)
     publishing = Publishing(settings, store, shelf, training)
+    sent = SentRuns(store, runs)
+    chat = Chat(store, shelf, host)
     return Services(
         settings=settings,
         store=store,
         host=host,
-        chat=Chat(store, shelf, host),
+        chat=chat,
         corrections=corrections,
         hints=Hints(store, shelf, host, corrections),
         queue=Queue(settings, store, shelf),
@@ -68,8 +73,9 @@ def build_services(settings: Settings) -> Services:
         reviewing=Reviewing(settings, store),
         training=training,
         publishing=publishing,
-        backends=Backends(training, publishing),
-        erasing=Erasing(settings, store, shelf, runs, publishing),
+        backends=Backends(training, publishing, sent),
+        erasing=Erasing(settings, store, shelf, runs, publishing, sent),
         members=Members(settings),
         evaluation=Evaluating(settings, store, shelf, host, runs),
+        sharing=Sharing(settings, store, shelf, chat),
     )

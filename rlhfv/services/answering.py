@@ -11,6 +11,7 @@ from rlhfv.corrections.images import ImageShelf
 from rlhfv.corrections.store import Store
 from rlhfv.corrections.tasks import EVERYBODY, Task
 from rlhfv.errors import InvalidData, StudioError
+from rlhfv.models.generated import Generated
 from rlhfv.services.actor import Actor
 from rlhfv.services.chat import check_sampling
 from rlhfv.services.model_host import BASELINE, ModelHost
@@ -70,18 +71,22 @@ class Answering:
         yield state
         if not total:
             return
+        voice = self.host.voice(actor, voice or self.host.voices(actor)[0].id).id
         model = self.host.model_for(actor, voice)
         while tasks := self.store.unanswered(batch_size, last):
             last = tasks[-1].id
-            texts, failures = self._answer(model, tasks, voice, sampling, stop)
+            outcomes = self._answer(model, tasks, voice, sampling, stop)
             if stop is not None and stop.is_set():
                 return
-            identity = replace(model.identity, adapter=voice or None)
-            layout = (voice or BASELINE_ROW,) * len(tasks)
             written = [
-                (task.id, self._to_answer(task, text, identity, sampling, layout, row))
-                for row, (task, text) in enumerate(zip(tasks, texts, strict=True))
-                if text is not None
+                (task.id, self._to_answer(task, outcome, sampling, number))
+                for number, (task, outcome) in enumerate(zip(tasks, outcomes, strict=True))
+                if not isinstance(outcome, StudioError)
+            ]
+            failures = [
+                Failure(task.id, outcome)
+                for task, outcome in zip(tasks, outcomes, strict=True)
+                if isinstance(outcome, StudioError)
             ]
             results = self.store.attach_answers(written)
             state = Written(
@@ -92,44 +97,55 @@ class Answering:
             )
             yield state
 
-    def _answer(self, model, tasks: list[Task], voice: str, sampling: Sampling, stop) -> tuple[list, list[Failure]]:
-        """The text of each task, None where it failed: then each was asked alone, to know which one it is."""
+    def _answer(self, model, tasks: list[Task], voice: str, sampling: Sampling, stop) -> list[Generated | StudioError]:
+        """What the voice says to each task, or why nothing. Where a batch fails here, each task is asked alone, to
+        know which one it is; a server is asked for each by itself in any case.
+        """
+        prompts = [task.prompt for task in tasks]
+        if voice in self.host.remotes:
+            return model.answer_each(prompts, sampling, self.shelf.path, stop)
+        identity = replace(model.identity, adapter=voice or None)
+        layout = (voice or BASELINE_ROW,) * len(tasks)
 
-        def ask(some: list[Task], seed: int) -> list[str]:
-            return model.answer_many(
-                [task.prompt for task in some],
+        def ask(first: int, count: int) -> list[Generated]:
+            texts = model.answer_many(
+                prompts[first : first + count],
                 voice or None,
-                replace(sampling, seed=seed),
+                replace(sampling, seed=sampling.seed + first),
                 self.shelf.path,
-                len(some),
+                count,
                 stop=stop,
             )
+            return [
+                Generated(text, True, (), layout, row, model=identity) for row, text in enumerate(texts, start=first)
+            ]
 
         try:
-            return ask(tasks, sampling.seed), []
+            return ask(0, len(tasks))
         except StudioError as error:
             if len(tasks) == 1:
-                return [None], [Failure(tasks[0].id, error)]
-        texts, failures = [], []
-        for place, task in enumerate(tasks):
+                return [error]
+        outcomes: list[Generated | StudioError] = []
+        for place in range(len(tasks)):
             try:
-                texts += ask([task], sampling.seed + place)
+                outcomes += ask(place, 1)
             except StudioError as error:
-                texts.append(None)
-                failures.append(Failure(task.id, error))
+                outcomes.append(error)
             if stop is not None and stop.is_set():
                 break
-        return texts, failures
+        return outcomes
 
-    def _to_answer(self, task: Task, text: str, model, sampling: Sampling, layout: tuple, row: int) -> Answer:
+    def _to_answer(self, task: Task, said: Generated, sampling: Sampling, number: int) -> Answer:
         return Answer(
             id=uuid.uuid4().hex,
             prompt=task.prompt,
-            text=normalise_generated(text),
-            model=model,
-            sampling=replace(sampling, seed=sampling.seed + row),
+            text=normalise_generated(said.text),
+            model=said.model,
+            sampling=replace(sampling, seed=sampling.seed + number),
             visitor=EVERYBODY,
             created=now(),
-            row_layout=layout,
-            row=row,
+            row_layout=said.row_layout,
+            row=said.row,
+            finished=said.finished,
+            extra=said.extra,
         )

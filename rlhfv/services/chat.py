@@ -4,62 +4,24 @@ import threading
 import uuid
 import weakref
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from rlhfv.corrections.conversation import Answer, Prompt, Sampling, Turn
+from rlhfv.corrections.conversation import Answer, Prompt, Sampling
 from rlhfv.corrections.edits import normalise_generated
 from rlhfv.corrections.images import ImageShelf, StoredImage
 from rlhfv.corrections.pairs import Judgement, PreferencePair
 from rlhfv.corrections.store import Store
-from rlhfv.errors import InvalidData, NotFound
+from rlhfv.errors import InvalidData, NoGPU, NotFound, StudioError
 from rlhfv.services.actor import Actor
-from rlhfv.services.model_host import BASELINE, ModelHost, Voice
+from rlhfv.services.chat_state import SIDES, ChatState, ChatTurn, Reply, next_prompt, state_from_dict, with_replies
+from rlhfv.services.model_host import ModelHost, Voice
+from rlhfv.services.speaking import speak
 from rlhfv.services.terms import agreed_terms, annotator_name, make_provenance, now
 
 MAX_QUESTION = 4000
 MAX_TURNS = 50
-SIDES = ("left", "right")
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One column's part of a turn. `answer_id` is empty while the answer streams; `judged` names the outcome."""
-
-    text: str = ""
-    answer_id: str = ""
-    finished: bool = False
-    judged: str = ""
-    voice_title: str = ""
-
-
-@dataclass(frozen=True)
-class ChatTurn:
-    question: str
-    images: tuple[str, ...]
-    left: Reply
-    right: Reply
-
-
-@dataclass(frozen=True)
-class ChatState:
-    """What a page shows. `images` have been asked about; `pending_images` join with the next question."""
-
-    conversation_id: str
-    left: str
-    right: str
-    turns: tuple[ChatTurn, ...] = ()
-    images: tuple[str, ...] = ()
-    pending_images: tuple[str, ...] = ()
-    sampling: Sampling = field(default_factory=Sampling)
-    streaming: bool = False
-
-    @property
-    def shown_image(self) -> str | None:
-        """The newest picture, pending or asked about."""
-        names = self.pending_images or self.images
-        return names[-1] if names else None
 
 
 @dataclass(frozen=True)
@@ -127,11 +89,14 @@ class Chat:
         document = self.store.conversation(actor.visitor)
         if document is None:
             return self._fresh(actor)
-        state = _state_from_dict(document)
+        state = state_from_dict(document)
         # An adapter of the Hub was named by its source alone until it was fetched.
-        known = {name: voice.id for voice in self.host.voices(actor) for name in (voice.source, voice.id)}
-        # A deleted adapter must not leave a conversation that cannot be opened.
-        left, right = (known.get(voice, BASELINE) for voice in (state.left, state.right))
+        voices = self.host.voices(actor)
+        known = {voice.source: voice.id for voice in voices if voice.source} | {voice.id: voice.id for voice in voices}
+        # A deleted adapter, or a server that is no longer named, must not leave a conversation that cannot be opened.
+        left, right = (
+            known[voice] if voice in known else self.host.first_two(actor)[0] for voice in (state.left, state.right)
+        )
         turns = tuple(
             replace(turn, **{side: self._with_judgement(getattr(turn, side)) for side in SIDES})
             for turn in state.turns
@@ -148,12 +113,17 @@ class Chat:
     def set_images(self, actor: Actor, names: tuple[str, ...]) -> ChatState:
         """Pictures that join the conversation with the next question; earlier turns keep theirs. One that was asked
         about is in the conversation already."""
+        state = self.open(actor)
         for name in names:
             self.shelf.path(name)
-        state = self.open(actor)
         return self._keep(
             actor, replace(state, pending_images=tuple(name for name in names if name not in state.images))
         )
+
+    def waits_for_loading(self, actor: Actor) -> bool:
+        """Whether the next answer waits until the model on this machine is in memory."""
+        state = self.open(actor)
+        return not self.host.loaded and bool({state.left, state.right} - self.host.remotes.keys())
 
     def choose(self, actor: Actor, left: str, right: str, sampling: Sampling) -> ChatState:
         """Names the voice of each column and how they decode; raises `NotFound` for a voice that is not offered."""
@@ -194,7 +164,8 @@ class Chat:
                     "Upload one, paste one, or choose an example.",
                 )
             pictures = len(state.images) + len(state.pending_images)
-            if pictures > 1 and not self.host.several_pictures:
+            local = {state.left, state.right} - self.host.remotes.keys()
+            if pictures > 1 and local and not self.host.several_pictures:
                 raise InvalidData(
                     f"This conversation would have {pictures} pictures.",
                     "This model looks at one picture a conversation.",
@@ -289,8 +260,8 @@ class Chat:
         return tuple(drawn)
 
     def _fresh(self, actor: Actor) -> ChatState:
-        voices = self.host.voices(actor)
-        return ChatState(uuid.uuid4().hex, left=BASELINE, right=voices[1].id if len(voices) > 1 else BASELINE)
+        left, right = self.host.first_two(actor)
+        return ChatState(uuid.uuid4().hex, left=left, right=right)
 
     def _keep(self, actor: Actor, state: ChatState) -> ChatState:
         self.store.save_conversation(actor.visitor, asdict(state))
@@ -326,10 +297,8 @@ class Chat:
         self.store.save(self._judgement(actor, answers, outcome), None)
 
     def _stream(self, actor: Actor, state: ChatState, question: str, stop: threading.Event) -> Iterator[ChatState]:
-        from rlhfv.models.local import Row
-
         images = state.pending_images
-        prompts = {side: Prompt(question, images, _history(state.turns, side)) for side in SIDES}
+        prompts = {side: next_prompt(state, side, question) for side in SIDES}
         voices = {side: self.host.voice(actor, getattr(state, side)) for side in SIDES}
         state = replace(state, **{side: voice.id for side, voice in voices.items()})
         blank = {side: Reply(voice_title=voices[side].title) for side in SIDES}
@@ -341,39 +310,66 @@ class Chat:
             streaming=True,
         )
         yield asked
-        model = self.host.model_for(actor, state.left, state.right)
-        rows = [Row(getattr(state, side) or None, prompts[side]) for side in SIDES]
-        stream = model.answer_both(rows, state.sampling, self.shelf.path, stop)
-        generated = None
+        stream = speak(
+            self.host,
+            actor,
+            [voices[side].id for side in SIDES],
+            [prompts[side] for side in SIDES],
+            state.sampling,
+            self.shelf.path,
+            stop,
+        )
+        outcomes = None
         try:
-            while generated is None:
+            while outcomes is None:
                 try:
                     texts = next(stream)
                 except StopIteration as end:
-                    generated = end.value
+                    outcomes = end.value
+                except NoGPU as error:
+                    raise self._offer_stand_ins(actor, error) from error
                 else:
-                    yield _with_replies(
+                    yield with_replies(
                         asked, {side: replace(blank[side], text=text) for side, text in zip(SIDES, texts, strict=True)}
                     )
         finally:
             stream.close()
-        replies = {}
-        for side, result in zip(SIDES, generated, strict=True):
-            answer = Answer(
-                id=uuid.uuid4().hex,
-                prompt=prompts[side],
-                text=normalise_generated(result.text),
-                model=replace(model.identity, adapter=getattr(state, side) or None),
-                sampling=state.sampling,
-                visitor=actor.visitor,
-                created=now(),
-                row_layout=tuple(result.row_layout),
-                row=result.row,
-                finished=result.finished,
-            )
-            self.store.add_answer(answer)
-            replies[side] = replace(blank[side], text=answer.text, answer_id=answer.id, finished=result.finished)
-        yield self._end_turn(actor, _with_replies(asked, replies))
+        replies = {
+            side: self._reply(actor, prompts[side], state.sampling, blank[side], outcome)
+            for side, outcome in zip(SIDES, outcomes, strict=True)
+        }
+        yield self._end_turn(actor, with_replies(asked, replies))
+
+    def _offer_stand_ins(self, actor: Actor, error: NoGPU) -> NoGPU:
+        """Puts the voices that need no GPU into the columns, and says so in place of what else could be done."""
+        voices = [voice.id for voice in self.host.stand_ins]
+        self._keep(actor, replace(self.open(actor), left=voices[0], right=voices[-1]))
+        return NoGPU(
+            error.what,
+            error.why,
+            "Your next question is answered by the demo model, which needs no GPU and knows drawn scenes only, no "
+            "photographs. Signing in to Hugging Face gives more GPU time; choose the other voices again to use it.",
+        )
+
+    def _reply(self, actor: Actor, prompt: Prompt, sampling: Sampling, blank: Reply, outcome) -> Reply:
+        """A column's part of the turn, its answer stored, or why there is none."""
+        if isinstance(outcome, StudioError):
+            return replace(blank, problem=(outcome.what, outcome.why, outcome.fix))
+        answer = Answer(
+            id=uuid.uuid4().hex,
+            prompt=prompt,
+            text=normalise_generated(outcome.text),
+            model=outcome.model,
+            sampling=sampling,
+            visitor=actor.visitor,
+            created=now(),
+            row_layout=tuple(outcome.row_layout),
+            row=outcome.row,
+            finished=outcome.finished,
+            extra=outcome.extra,
+        )
+        self.store.add_answer(answer)
+        return replace(blank, text=answer.text, answer_id=answer.id, finished=outcome.finished, note=outcome.note)
 
     def _end_turn(self, actor: Actor, ended: ChatState) -> ChatState:
         """Keeps a turn, and beside it what the visitor chose while it was answered: voices, a new picture, or another
@@ -421,27 +417,3 @@ def check_sampling(sampling: Sampling) -> None:
             raise InvalidData(
                 f"{name} is {value}.", f"It must lie between {low} and {high}.", "Choose a value between."
             )
-
-
-def _history(turns: tuple[ChatTurn, ...], side: str) -> tuple[Turn, ...]:
-    return tuple(Turn(turn.question, getattr(turn, side).text, turn.images) for turn in turns)
-
-
-def _with_replies(state: ChatState, replies: dict[str, Reply]) -> ChatState:
-    return replace(state, turns=(*state.turns[:-1], replace(state.turns[-1], **replies)))
-
-
-def _state_from_dict(document: dict) -> ChatState:
-    turns = tuple(
-        ChatTurn(turn["question"], tuple(turn["images"]), Reply(**turn["left"]), Reply(**turn["right"]))
-        for turn in document["turns"]
-    )
-    return ChatState(
-        **{
-            **document,
-            "turns": turns,
-            "images": tuple(document["images"]),
-            "pending_images": tuple(document["pending_images"]),
-            "sampling": Sampling(**document["sampling"]),
-        }
-    )

@@ -34,6 +34,13 @@ class Evaluating(OwnRuns):
         actor.require("train")
         self.host.require_world()
         chosen = [self.host.voice(actor, voice) for voice in voices if voice != BASELINE]
+        for voice in chosen:
+            if voice.server:
+                raise InvalidData(
+                    f"'{voice.title}' answers on {voice.server}.",
+                    "An evaluation is a run with the weights of its voices, and a server gives none.",
+                    "Compare it in Chat, or let it answer a queue of tasks: `python -m rlhfv answer --voice …`.",
+                )
         if not chosen:
             raise InvalidData(
                 "No adapter was chosen.",

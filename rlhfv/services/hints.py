@@ -43,6 +43,26 @@ class Hints:
             return found
         return []
 
+    def why_none(self, actor: Actor, answer_id: str) -> str:
+        """Why no words of an answer can be marked, in a sentence; "" where they may be, or are withheld on purpose.
+        Raises `NotFound` for another's answer."""
+        self.corrections.open(actor, answer_id)
+        if self.host.borrows_gpu:
+            return "No suspect words are marked here: reading an answer would take of your GPU time."
+        server = self.store.answer(answer_id).extra.get("server")
+        if (
+            not server
+            or self.host.loaded
+            or self.store.is_blind(answer_id, worker_id(self.corrections.settings, actor))
+        ):
+            return ""
+        if self.store.recall(memory_key(answer_id)) is not None:
+            return ""
+        return (
+            f"No suspect words are marked: they come from the probability of each token. {server} does not tell it, "
+            + ("and no model on this machine is in memory." if self.host.entry.source else "and no model is here.")
+        )
+
     def _read(self, actor: Actor, answer: Answer) -> list[Hint]:
         from rlhfv.models.hints import find_hints, read_answer
 
@@ -55,7 +75,7 @@ class Hints:
         """Who spoke (the baseline for what another model said) and the aligned voice that it is compared with: itself,
         else the one that answered beside it, else the first that is offered.
         """
-        offered = [voice.id for voice in self.host.voices(actor) if voice.id != BASELINE]
+        offered = [voice.id for voice in self.host.local_voices(actor) if voice.id != BASELINE]
         speaker = answer.model.adapter if answer.model.adapter in offered else None
         wanted = [speaker, *answer.row_layout, *offered]
         return speaker, next((voice for voice in wanted if voice in offered), None)

@@ -5,14 +5,19 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rlhfv.corrections.conversation import ModelIdentity
-from rlhfv.errors import InvalidData, ModelUnavailable, NotFound
+from rlhfv.errors import InvalidData, ModelUnavailable, NotFound, RunFailed
 from rlhfv.models.catalog import SHIPPED, Entry, World, adapter_folder, find_entry, local_adapter
 from rlhfv.models.identity import adapter_identity, folder_identity
 from rlhfv.runs.local import LocalRuns
 from rlhfv.services.actor import Actor
-from rlhfv.settings import Settings
+from rlhfv.settings import DEMO_MODEL, Settings, on_zero_gpu
+
+if TYPE_CHECKING:
+    from rlhfv.models.local import LocalModel
+    from rlhfv.models.remote import RemoteModel
 
 BASELINE = ""
 FETCHED_WHEN_CHOSEN = "This adapter is fetched from the Hub when it is chosen."
@@ -21,13 +26,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Voice:
-    """Something that can answer: the baseline (id "") or an adapter (its identity). `notice` warns where one must,
-    `source` is the adapter's folder or Hub id."""
+    """Something that can answer: the baseline (id ""), an adapter (its identity) or a model on a server
+    (`model@server`). `notice` warns where one must, `source` is the adapter's folder or Hub id, `server` where a model
+    is that is not here."""
 
     id: str
     title: str
     notice: str = ""
     source: str = ""
+    server: str = ""
 
 
 class GaveRoom(ModelUnavailable):
@@ -37,12 +44,36 @@ class GaveRoom(ModelUnavailable):
 class ModelHost:
     """Loads the studio's base once, on first use, and attaches adapters as columns ask for them.
 
-    What was trained here on this base is offered as soon as its run is done.
+    What was trained here on this base is offered as soon as its run is done. Beside it, or in its place, are models on
+    servers.
     """
 
     def __init__(self, settings: Settings, runs: LocalRuns):
         self.settings, self._runs = settings, runs
         self.entry: Entry = find_entry(settings.model, settings.revision)
+        self.remotes: dict[str, RemoteModel] = {}
+        if settings.remotes:
+            from rlhfv.models.remote import open_remotes
+
+            self.remotes = open_remotes(settings.remotes, settings.remote_at_once)
+        self.stand_ins: tuple[Voice, ...] = ()
+        if self.borrows_gpu:
+            from rlhfv.models.zero import StandIn
+
+            demo = SHIPPED[DEMO_MODEL]()
+            adapters = (None, *demo.adapters)
+            self.stand_ins = tuple(
+                Voice(
+                    f"{DEMO_MODEL}-{number}",
+                    f"{demo.title}: {adapter.title if adapter else 'baseline'}",
+                    f"Needs no GPU. {demo.notice}",
+                    server="this machine's processor",
+                )
+                for number, adapter in enumerate(adapters)
+            )
+            self.remotes |= {
+                voice.id: StandIn(demo, adapter) for voice, adapter in zip(self.stand_ins, adapters, strict=True)
+            }
         self._model = None
         self._known: ModelIdentity | None = None
         self._loading = threading.Lock()
@@ -65,8 +96,34 @@ class ModelHost:
         module = getattr(self._model, "model", None)
         return 0 if module is None else sum(weights.nbytes for weights in module.parameters())
 
-    def warm(self) -> threading.Thread:
-        """Loads the base in the background, so that the page is there before the weights are."""
+    @property
+    def borrows_gpu(self) -> bool:
+        """Whether the base answers on a GPU that is lent by the call; the demo model does not need one."""
+        return on_zero_gpu() and self.entry.id not in SHIPPED
+
+    def hand_over(self) -> None:
+        """On ZeroGPU: loads the base with all adapters that are named, in this thread, which must be the main one, and
+        before the page is served. Elsewhere nothing. Raises `ModelUnavailable`."""
+        if self.borrows_gpu:
+            from rlhfv.models.zero import ZeroModel
+
+            adapters = [*(adapter.source for adapter in self.entry.adapters), *self.settings.adapters]
+            self._model = ZeroModel.load(self.entry, adapters)
+
+    def require_own_machine(self, what: str) -> None:
+        """Raises `RunFailed` where the base has a GPU for seconds at a time only."""
+        if self.borrows_gpu:
+            raise RunFailed(
+                f"{what} of '{self.entry.title}' cannot start on this Space.",
+                "It borrows a GPU for seconds at a time, and its processor is too slow for that model.",
+                "Start it as a Job, on your own account, or run the studio on a machine with a GPU.",
+            )
+
+    def warm(self) -> threading.Thread | None:
+        """Loads the base in the background, so that the page is there before the weights are; not where the columns
+        begin with voices on servers: then it is loaded when somebody chooses it."""
+        if all(voice in self.remotes for voice in self._first_two([BASELINE])):
+            return None
 
         def load():
             try:
@@ -92,8 +149,10 @@ class ModelHost:
                 self._model = LocalModel.load(self.entry)
             return self._model
 
-    def model_for(self, actor: Actor, *voices: str):
-        """The model with every adapter of `voices` attached."""
+    def model_for(self, actor: Actor, *voices: str) -> "LocalModel | RemoteModel":
+        """The model with every adapter of `voices` attached; a voice on a server is a model by itself."""
+        if len(voices) == 1 and voices[0] in self.remotes:
+            return self.remotes[voices[0]]
         wanted = [self.voice(actor, voice) for voice in voices if voice != BASELINE]
         model = self.model()
         with self._loading:
@@ -157,16 +216,36 @@ class ModelHost:
     # ---- the voices
 
     def voices(self, actor: Actor) -> tuple[Voice, ...]:
-        """The baseline first, then the adapters that ship with the model, the owner's, and those trained here."""
+        """The baseline first, then the adapters that ship with the model, the owner's, those trained here, and the
+        models on servers. Without a base here there are only these."""
+        remote = tuple(Voice(one.id, one.name, f"on {one.server}", server=one.server) for one in self.settings.remotes)
+        remote += self.stand_ins
+        if not self.entry.source:
+            return remote
         offered = [(adapter.title, str(adapter.source)) for adapter in self.entry.adapters]
         offered += [(Path(source).name, source) for source in self.settings.adapters]
         offered += self._trained(actor)
-        voices = {BASELINE: Voice(BASELINE, "Baseline")}
+        here = f"{self.entry.title}, on this machine" if self.settings.remotes else ""
+        voices = {BASELINE: Voice(BASELINE, "Baseline", here)}
         for title, source in offered:
             identity = _identity(source)
             notice = FETCHED_WHEN_CHOSEN if identity == source else self._notice(identity)
             voices.setdefault(identity, Voice(identity, title, notice, source))
-        return tuple(voices.values())
+        return (*voices.values(), *remote)
+
+    def local_voices(self, actor: Actor) -> tuple[Voice, ...]:
+        """Those whose weights are here: what can be read, evaluated and trained."""
+        return tuple(voice for voice in self.voices(actor) if not voice.server)
+
+    def first_two(self, actor: Actor) -> tuple[str, str]:
+        """The voices with which the columns begin: those on servers come before the adapters of the base."""
+        return self._first_two([voice.id for voice in self.local_voices(actor)])
+
+    def _first_two(self, local: list[str]) -> tuple[str, str]:
+        local = local if self.entry.source else []
+        remote = [voice.id for voice in self.settings.remotes]
+        wanted = remote[:2] if len(remote) > 1 else [*local[:1], *remote, *local[1:2]]
+        return (*wanted, *wanted)[:2] if wanted else (BASELINE, BASELINE)
 
     def voice(self, actor: Actor, voice_id: str) -> Voice:
         """The voice of that id, its adapter fetched from the Hub when it is not here yet: it has its true id then.
@@ -174,6 +253,8 @@ class ModelHost:
         Raises `NotFound` when no such voice is offered, `ModelUnavailable` when it cannot be fetched.
         """
         for voice in self.voices(actor):
+            if voice.server and voice_id != voice.id:
+                continue
             if voice_id == voice.id == voice.source != BASELINE:
                 adapter_folder(voice.source)
                 return replace(voice, id=_identity(voice.source), notice="")

@@ -74,6 +74,8 @@ class OwnRuns(ABC):
         place: dict,
         adapters: Mapping[str, Path] | None = None,
     ) -> str:
+        if not place.get("hold"):
+            self.host.require_own_machine(f"A run ({self.kind})")
         config = {
             "kind": self.kind,
             "title": title,

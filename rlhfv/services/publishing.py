@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_PUSHES = 60.0
 SECONDS_TO_END = 10.0
+USUAL_NAME = "rlhfv-corrections"
+"""What a data set is called when nobody names it."""
 
 Progress = Callable[[str, int, int], None]
 _log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Publishing:
         self.settings, self.store, self.shelf, self.training = settings, store, shelf, training
         self.published = Published(store.path)
         self._sessions: dict[str, _Session] = {}
+        self._ended: set[str] = set()
         self._trouble, self._refused = "", None
         self._folder = settings.data_dir / "publishing"
 
@@ -82,13 +85,21 @@ class Publishing:
         """
         actor.require("chat")
         self._sessions[actor.visitor] = _Session(Token(secret), name, time.monotonic() + seconds)
+        self._ended.discard(actor.visitor)
 
     def sign_in_by_hand(self, actor: Actor, secret: str | None) -> None:
         """`sign_in` with a token that somebody typed, once the Hub has said whose it is.
 
-        Raises HubRefused for a token that the Hub does not know, HubBusy when it cannot be asked.
+        Raises HubRefused for a token that the Hub does not know, HubBusy when it cannot be asked, Forbidden where
+        people sign in on the Hub itself: a public page is no place to paste a token into.
         """
         actor.require("chat")
+        if self.settings.hub_sign_in:
+            raise Forbidden(
+                "You gave a token.",
+                "In this Space one signs in on the Hub, which gives it a token for just what it needs.",
+                "Use the button “Sign in with Hugging Face”.",
+            )
         self.sign_in(actor, secret, self._open(Token(secret)).person())
 
     def may_sign_in_as_owner(self, actor: Actor) -> bool:
@@ -109,12 +120,18 @@ class Publishing:
     def sign_out(self, actor: Actor) -> None:
         actor.require("chat")
         self._sessions.pop(actor.visitor, None)
+        self._ended.discard(actor.visitor)
 
     def signed_in_as(self, actor: Actor) -> str | None:
         """Who the actor is on the Hub, "somebody" when they gave a token without a name; None when signed out."""
         actor.require("chat")
         session = self._session(actor)
         return (session.name or "somebody") if session else None
+
+    def has_ended(self, actor: Actor) -> bool:
+        """Whether the actor was signed in until the time was over or the Hub refused the token."""
+        actor.require("chat")
+        return self._session(actor) is None and actor.visitor in self._ended
 
     def own_token(self, actor: Actor) -> str | None:
         """The token that the actor gave, for what they read from the Hub; None when signed out."""
@@ -125,9 +142,15 @@ class Publishing:
     def _session(self, actor: Actor) -> _Session | None:
         session = self._sessions.get(actor.visitor)
         if session is not None and session.until < time.monotonic():
-            self._sessions.pop(actor.visitor, None)
+            self._end(actor.visitor, session)
             return None
         return session
+
+    def _end(self, visitor: str, session: _Session) -> None:
+        # Not a newer one: the refusal of an old token may come late.
+        if self._sessions.get(visitor) is session:
+            del self._sessions[visitor]
+            self._ended.add(visitor)
 
     def hub(self, actor: Actor) -> "Hub":
         """The Hub with the token that the actor gave. Raises SignInNeeded for one who gave none."""
@@ -137,38 +160,58 @@ class Publishing:
     def _hub(self, actor: Actor) -> "Hub":
         session = self._session(actor)
         if session is None:
+            ended = actor.visitor in self._ended
             raise SignInNeeded(
-                "You are not signed in to the Hub.",
+                "Your sign-in to the Hub has ended." if ended else "You are not signed in to the Hub.",
                 "What is done there is done in somebody's name, and nobody else's token is used for it.",
-                "Sign in to continue; what waits is kept.",
+                f"Sign in {'again ' * ended}to continue; what waits is kept.",
             )
-        return self._open(session.token)
+        return self._open(session.token, lambda: self._end(actor.visitor, session))
 
-    def _open(self, token: Token | Literal[False]) -> "Hub":
+    def _open(self, token: Token | Literal[False], when_refused: Callable[[], None] = lambda: None) -> "Hub":
         from rlhfv.publishing.hub import Hub
 
-        return Hub(token)
+        return Hub(token, when_refused=when_refused)
+
+    # ---- whose pairs
+
+    def _whose(self, actor: Actor) -> str | None:
+        """The visitor whose items are published; None is everybody's. On a public page each has their own, but for
+        those who review what the others made."""
+        everybodys = self.settings.single_user or self.settings.team or "review" in actor.rights
+        return None if everybodys else actor.visitor
+
+    def _repos(self, actor: Actor) -> list[str]:
+        """The data sets that the actor may know of, the latest first: where each publishes their own, their own."""
+        whose = self._whose(actor)
+        return (
+            self.published.remotes() if whose is None else (self.store.recall(f"repos:{whose}") or {}).get("all", [])
+        )
 
     # ---- the data set
 
     def status(self, actor: Actor, repo: str | None = None) -> PublishingStatus:
         """How things stand, as far as this machine knows: the Hub is not asked."""
         actor.require("publish")
-        repos = self.published.remotes()
-        repo = repo or self.settings.publish_to or next(iter(repos), "")
-        remote = self.published.remote(repo)
+        repos, whose, name = self._repos(actor), self._whose(actor), self.signed_in_as(actor)
+        background = "" if whose else self.settings.publish_to or ""
+        repo = repo or background or next(iter(repos), "")
+        if not repo and name and self.settings.hub_sign_in:
+            repo = f"{name}/{USUAL_NAME}"
+        known = "" if whose and repo not in repos else repo  # how others' data sets stand is not told
+        remote = self.published.remote(known)
         return PublishingStatus(
             repo=repo,
             commit=remote.head,
             pushed=remote.pushed,
-            waiting=self.published.waiting(repo),
-            unpublishable=self.published.unpublishable(),
+            waiting=self.published.waiting(known, whose),
+            unpublishable=self.published.unpublishable(whose),
             left_out=tuple((id, reason) for id, reason in remote.left_out),
-            pull_request=next((one.url for one in self.published.attempts(repo) if one.url), ""),
+            pull_request=next((one.url for one in self.published.attempts(known) if one.url), ""),
             repos=tuple(repos),
-            signed_in_as=self.signed_in_as(actor),
-            background=self.settings.publish_to or "",
-            trouble=self._trouble,
+            signed_in_as=name,
+            background=background,
+            trouble=self._trouble if background else "",
         )
 
     def push(
@@ -181,18 +224,22 @@ class Publishing:
     ) -> "Pushed":
         """Brings the data set up to date in the actor's name; raises what `Pusher.push` raises, and SignInNeeded."""
         actor.require("publish")
-        return self._push(self._hub(actor), repo, private, as_pull_request, on_progress)
+        whose = self._whose(actor)
+        pushed = self._push(self._hub(actor), repo, private, as_pull_request, on_progress, whose=whose)
+        if whose:
+            self.store.remember(f"repos:{whose}", {"all": list(dict.fromkeys([repo, *self._repos(actor)]))})
+        return pushed
 
-    def _push(self, hub: "Hub", *arguments) -> "Pushed":
+    def _push(self, hub: "Hub", *arguments, whose: str | None = None) -> "Pushed":
         from rlhfv.publishing.pusher import Pusher
 
-        return Pusher(self.published, self.shelf, self._folder, hub).push(*arguments)
+        return Pusher(self.published, self.shelf, self._folder, hub, whose=whose).push(*arguments)
 
     def pull(self, actor: Actor, repo: str, on_progress: Progress | None = None) -> "Pulled":
         """Takes the data set in; raises what `Puller.pull` raises. A public one is read without signing in."""
+        actor.require("manage")
         from rlhfv.publishing.puller import Puller
 
-        actor.require("manage")
         hub = self._hub(actor) if self._session(actor) else self._open(False)
         return Puller(self.published, self.shelf, self._folder, hub).pull(repo, on_progress)
 
@@ -205,9 +252,9 @@ class Publishing:
         on_progress: Progress | None = None,
     ) -> "Erased":
         """Takes pairs and judgements out of a data set for good, with its history if asked."""
+        actor.require("manage")
         from rlhfv.publishing.pusher import Pusher
 
-        actor.require("manage")
         pusher = Pusher(self.published, self.shelf, self._folder, self._hub(actor))
         return pusher.remove_everywhere(repo, items, forget_history, on_progress)
 
@@ -227,9 +274,14 @@ class Publishing:
     def set_named(self, actor: Actor, named: bool) -> None:
         """Whether the name that the actor's pairs carry may be published; otherwise a pseudonym stands for it.
 
-        Raises Forbidden for a name that others carry too: they were not asked.
+        Raises Forbidden for a name that others carry too: they were not asked; SignInNeeded where only the Hub knows
+        whether the name is the actor's.
         """
         actor.require("correct")
+        if named and self.settings.hub_sign_in and not actor.name:
+            raise SignInNeeded(
+                "You are not signed in to the Hub.", "Anybody could write your name.", "Sign in, then choose it again."
+            )
         name = annotator_name(self.store, actor)
         if named and not self.settings.single_user and self.published.is_borne_by_others(name, actor.visitor):
             raise Forbidden(
@@ -245,16 +297,16 @@ class Publishing:
         self, actor: Actor, run_id: str, repo: str, private: bool = True, on_progress: Progress | None = None
     ) -> "PushedAdapter":
         """Publishes what a training run made, linked to the data set that all its pairs stand in, if one is known."""
+        actor.require("publish")
         from rlhfv.publishing.adapters import DataLink, push_adapter, read_adapter
         from rlhfv.publishing.pusher import silence
 
-        actor.require("publish")
         hub = self._hub(actor)
         folder = self.training.folder(actor, run_id)
         source = folder.adapter if folder.adapter.is_dir() else folder.path / "model"
         pairs = read_adapter(source)["pairs"]
         data, ids = None, {*pairs["ids"]}
-        for name in self.published.remotes():
+        for name in self._repos(actor):
             if data is None and ids and self.published.placed(name, ids) == ids:
                 data = DataLink(name, self.published.remote(name).head)
         shown = self.published.shown_names(name for name in pairs["annotators"] if name != "unnamed")

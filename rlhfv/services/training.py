@@ -16,10 +16,10 @@ from rlhfv.ddpo.check import CheckReport, check_run
 from rlhfv.ddpo.config import RECIPES, TrainingConfig
 from rlhfv.errors import InvalidData, RunFailed
 from rlhfv.evaluation.reask import EditVerdict, judge_lexically, judge_with_truth
-from rlhfv.models.catalog import Entry
+from rlhfv.models.catalog import Entry, find_entry
 from rlhfv.runs.local import LocalRuns, Run
 from rlhfv.services.actor import Actor
-from rlhfv.services.memory import ANYWAY
+from rlhfv.services.memory import ANYWAY, ELSEWHERE
 from rlhfv.services.model_host import ModelHost
 from rlhfv.services.own_runs import OwnRuns
 from rlhfv.services.terms import make_provenance, now
@@ -33,15 +33,24 @@ SCENES_AT_ONCE = 32
 @dataclass(frozen=True)
 class PairCounts:
     """Which pairs a run could use. `own` were made by people, `oracle` by the oracle of the drawn scenes; `kinds`
-    counts the pairs with a correction of each kind."""
+    counts the pairs with a correction of each kind. `seconds` is what a run has here, where that is limited."""
 
     own: int
     oracle: int
     kinds: dict[str, int]
+    seconds: float | None = None
 
     @property
     def advice(self) -> str:
-        """What to expect of so many pairs; RLHF-V's own figures are 1,400 pairs for a third, 200 for a twentieth."""
+        """What to expect of so many pairs, and of a machine that many share."""
+        if not self.seconds:
+            return self._expectation
+        shared = f"This machine is shared: runs wait for their turn, and one ends after {self.seconds / 60:g} minutes"
+        return f"{self._expectation} {shared} with what it has learnt by then. Its adapter is yours only."
+
+    @property
+    def _expectation(self) -> str:
+        """RLHF-V's own figures are 1,400 pairs for a third, 200 for a twentieth."""
         total = self.own + self.oracle
         if total == 0:
             return "There are no pairs yet. Correct an answer first."
@@ -83,21 +92,29 @@ class Training(OwnRuns):
 
         oracle = count(annotator=ORACLE)
         kinds = {kind: count(kind=kind) for kind in KINDS}
-        return PairCounts(count() - oracle, oracle, {kind: number for kind, number in kinds.items() if number})
+        kinds = {kind: number for kind, number in kinds.items() if number}
+        return PairCounts(count() - oracle, oracle, kinds, self.settings.run_seconds)
 
-    def check(self, actor: Actor, config: TrainingConfig, copy_of: str = "") -> CheckReport:
-        """What a run with these settings would use, skip and cost, before any compute; on the pairs of the run
-        `copy_of` where one is named."""
+    def check(self, actor: Actor, config: TrainingConfig, copy_of: str = "", here: bool = True) -> CheckReport:
+        """What a run with these settings would use, skip and cost, before any compute; on the pairs and the base of
+        the run `copy_of` where one is named. What only the machine that trains has to have is asked for `here` only.
+        """
         actor.require("train")
         if not copy_of:
-            return check_run(self._pairs(actor), config, self.host.entry, self.shelf.path)
-        return self.check_frozen(actor, copy_of, config, self.host.entry)
-
-    def check_frozen(self, actor: Actor, run_id: str, config: TrainingConfig, entry: Entry) -> CheckReport:
-        """`check` of the pairs of a run, on the base `entry`."""
-        folder = self.folder(actor, run_id)
+            return check_run(self._pairs(actor), config, self.host.entry, self.shelf.path, here)
+        folder = self.folder(actor, copy_of)
         pairs = [PreferencePair.from_row(row) for row in folder.read_rows()]
-        return check_run(pairs, config, entry, folder.image_path)
+        return check_run(pairs, config, self.base_of(actor, copy_of), folder.image_path, here)
+
+    def base_of(self, actor: Actor, run_id: str) -> Entry:
+        """The base that a run was frozen with, which need not be the one that is chosen now."""
+        frozen, chosen = self.run(actor, run_id).config, self.host.entry
+        path, base = self.local.base_path(frozen), frozen["base"]
+        if path:
+            return chosen if chosen.source == str(path) else find_entry(str(path))
+        if chosen.id == base["source"] and chosen.revision in (None, base["revision"]):
+            return chosen
+        return find_entry(base["source"], base["revision"] if "/" in base["source"] else None)
 
     def can_add_oracle_pairs(self) -> bool:
         return self.host.entry.world is not None
@@ -162,16 +179,12 @@ class Training(OwnRuns):
     def start_with(self, actor, pairs, config, image_path, title="", room=ANYWAY) -> str:
         """Like `start`, on pairs that the caller names: an imported file, a selection."""
         actor.require("train")
-        report = check_run(pairs, config, self.host.entry, image_path)
+        report = check_run(pairs, config, self.host.entry, image_path, here=room != ELSEWHERE)
         if not report.usable:
-            raise RunFailed(
-                f"None of {len(pairs)} pairs can be trained on.",
-                report.skipped[0][1] if report.skipped else "There are no pairs.",
-                "Correct answers first, or change the settings that skip them.",
-            )
+            raise none_usable(report)
         return self._start(
             actor,
-            title or f"{config.recipe}, {report.usable} pairs",
+            title or f"{config.recipe}, {report.usable} pair{'s' if report.usable != 1 else ''}",
             config.to_dict(),
             [pair.to_row() for pair in pairs],
             image_path,
@@ -214,12 +227,13 @@ class Training(OwnRuns):
     # ---- after a run
 
     def reask(
-        self, actor: Actor, run_id: str, stop: threading.Event | None = None
+        self, actor: Actor, run_id: str, stop: threading.Event | None = None, voice: str = ""
     ) -> Iterator[tuple[list[Reasked], int]]:
         """Asks the new adapter every corrected question of the run that a person made, until `stop`; yields the
-        growing list and how many there are to ask."""
+        growing list and how many there are to ask. `voice` names another one to ask, such as a server that has the
+        adapter by now."""
         folder = self.folder(actor, run_id)
-        voice = self.voice_of(actor, run_id)
+        voice = self.host.voice(actor, voice).id if voice else self.voice_of(actor, run_id)
         pairs = [
             pair
             for pair in map(PreferencePair.from_row, folder.read_rows())
@@ -292,3 +306,11 @@ class Training(OwnRuns):
         )
         self.store.save(judgement, pair, state="accepted")  # the oracle knows the truth: nothing is left to review
         return 1
+
+
+def none_usable(report: CheckReport) -> RunFailed:
+    return RunFailed(
+        f"None of {len(report.skipped)} pairs can be trained on.",
+        report.skipped[0][1] if report.skipped else "There are no pairs.",
+        "Correct answers first, or change the settings that skip them.",
+    )

@@ -12,10 +12,10 @@ from starlette.routing import Route
 from rlhfv.errors import StudioError
 from rlhfv.runs.supervisor import Supervisor
 from rlhfv.services import Actor, Services
-from rlhfv.services.actor import RIGHTS
 from rlhfv.services.people import People
-from rlhfv.settings import Settings
-from rlhfv.studio import chat, correct, evaluate, pairs, people, publish, review, statistics, tasks, train
+from rlhfv.services.sign_in import SignIn, stranger_rights
+from rlhfv.studio import chat, correct, evaluate, pairs, people, publish, review, shared, statistics, tasks, train
+from rlhfv.studio.sign_in import HubSignIn
 from rlhfv.studio.view import h, view
 from rlhfv.studio.visitor import VisitorCookie, actor, read_key
 from rlhfv.studio.wiring import NAMES, Page, connect, tabs_for
@@ -38,7 +38,7 @@ def build_app(services: Services) -> gr.Blocks:
             ),
             elem_id="top",
         )
-        person = view(elem_id="person", visible=services.settings.team)
+        person = view(elem_id="person", visible=services.settings.team or services.settings.hub_sign_in)
         with gr.Tabs(elem_id="tabs") as tabs:
             built, tab = {}, {}
             modules = (chat, correct, review, pairs, train, evaluate, publish, tasks, statistics, people)
@@ -61,6 +61,10 @@ def launch(services: Services, blocks: gr.Blocks | None = None, prevent_thread_l
     people = People(settings.auth) if settings.auth else None
     if people is not None:
         people.require_owner()
+    signing = []
+    if settings.hub_sign_in:
+        accounts = SignIn(settings, services.publishing)
+        signing = [Middleware(HubSignIn, accounts=accounts, space=settings.space)]
     blocks = blocks or build_app(services)
     options = {
         "server_name": settings.host,
@@ -74,10 +78,15 @@ def launch(services: Services, blocks: gr.Blocks | None = None, prevent_thread_l
         "app_kwargs": {
             "middleware": [
                 Middleware(
-                    VisitorCookie, key=read_key(settings.data_dir), rights=stranger_rights(settings), people=people
-                )
+                    VisitorCookie,
+                    key=read_key(settings.data_dir),
+                    rights=stranger_rights(settings),
+                    people=people,
+                    framed=settings.space is not None,
+                ),
+                *signing,
             ],
-            "routes": [Route("/images/{name}", serve_image(services))],
+            "routes": [Route("/images/{name}", serve_image(services)), *shared.routes(services)],
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,
@@ -106,15 +115,6 @@ def launch(services: Services, blocks: gr.Blocks | None = None, prevent_thread_l
     if not prevent_thread_lock:
         blocks.block_thread()
     return served
-
-
-def stranger_rights(settings: Settings) -> frozenset[str]:
-    """What somebody may do who did not sign in: all on a machine of one person, nothing in a team, and on a public
-    page what concerns their own answers, pairs and runs.
-    """
-    if settings.single_user:
-        return RIGHTS
-    return frozenset() if settings.team else frozenset({"chat", "correct", "train"})
 
 
 def build_theme() -> gr.themes.Base:

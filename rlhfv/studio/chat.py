@@ -11,6 +11,7 @@ from rlhfv.corrections.images import MAX_BYTES
 from rlhfv.services import Actor, Services
 from rlhfv.services.chat import SIDES, ChatState
 from rlhfv.studio import chat_view as shown
+from rlhfv.studio import share
 from rlhfv.studio.events import MODEL, explain, private, script, throttle
 from rlhfv.studio.picture import PictureBox
 from rlhfv.studio.stops import Stops
@@ -106,6 +107,8 @@ def build(services: Services) -> ChatTab:
                     scale=0,
                     elem_id="mark-words",
                 )
+                share_it = gr.Button("Share", size="sm", min_width=80, scale=0, elem_id="share-comparison")
+            shared, show_shared = share.build(services)
             message = view(elem_id="chat-message")
             box = gr.Textbox(
                 label="Question",
@@ -236,7 +239,7 @@ def build(services: Services) -> ChatTab:
         running = gr.Textbox(value="", placeholder=ASK, submit_btn=False, stop_btn=True)
         ready = gr.Textbox(placeholder=ASK, submit_btn=True, stop_btn=False)
         states = throttle(start(stop))
-        loading, state = [] if services.host.loaded else [progress(None, LOADING)], None
+        loading, state = [progress(None, LOADING)] if chat.waits_for_loading(who) else [], None
         try:
             yield {box: running, message: loading, editing: False}
             for state in states:
@@ -252,7 +255,9 @@ def build(services: Services) -> ChatTab:
             raise
         except Exception as error:
             back = gr.Textbox(value=question, placeholder=ASK, submit_btn=True, stop_btn=False)
-            yield {**show(chat.open(who)), box: back, editing: is_edit, message: shown.alert(*explain(error))}
+            state = chat.open(who)  # the voices are others where no GPU was left
+            told = {box: back, editing: is_edit, message: shown.alert(*explain(error))}
+            yield {**show(state), **show_voices(who, state), **told}
         finally:
             stops.end(who.visitor, stop)
 
@@ -305,6 +310,9 @@ def build(services: Services) -> ChatTab:
             return {message: shown.alert(*explain(error))}
         return {**show(chat.open(who), note), message: []}
 
+    def share_last(request: gr.Request) -> dict:
+        return show_shared(actor(request))
+
     streamed = [*columns, left_voice, right_voice, box, message, editing, seed]
     private(box.submit, ask, [box, editing], streamed, **MODEL)
     private(asked.select, suggest, None, streamed, **MODEL)
@@ -324,6 +332,7 @@ def build(services: Services) -> ChatTab:
     private(votes.select, vote, None, [*columns, message])
     for side in (left, right):
         private(side.select, judge, None, [*columns, message], trigger_mode="multiple")
+    private(share_it.click, share_last, None, shared)
     script(marks.input, "(on) => { document.body.classList.toggle('no-marks', !on); }", marks)
 
     return ChatTab(left, right, outputs, refresh)

@@ -41,7 +41,9 @@ def _turn(turn: ChatTurn, side: str, streaming: bool) -> Node:
     return h(
         "div.turn",
         h("div.question", pictures, h("span", turn.question), dir="auto"),
-        h(
+        h("div.answer", *alert(*reply.problem), h("div.actions", h("span.said-by", reply.voice_title)))
+        if reply.problem
+        else h(
             "div.answer",
             h("p.answer-text", *_text(turn, side, streaming), dir="auto", data_copy=""),
             h("p.answer-note", _note(reply)) if not streaming and _note(reply) else None,
@@ -66,7 +68,10 @@ def _text(turn: ChatTurn, side: str, streaming: bool) -> list[Node]:
 
 
 def _note(reply: Reply) -> str:
-    return "" if reply.finished or not reply.answer_id else "Ends here: it was stopped, or reached the token limit."
+    """How the answer ends, in the words of who made it where there are any."""
+    if reply.note or reply.finished or not reply.answer_id:
+        return reply.note
+    return "Ends here: it was stopped, or reached the token limit."
 
 
 def _actions(reply: Reply, side: str) -> Node | None:

@@ -127,7 +127,12 @@ def build(services: Services) -> CorrectTab:
             }
         opened = SpanEditor.document(state.original, state.answer_id, state.edits)
         return {
-            bar: _bar(state, item if isinstance(item, Item) else None, guideline(who)),
+            bar: _bar(
+                state,
+                item if isinstance(item, Item) else None,
+                guideline(who),
+                services.hints.why_none(who, state.answer_id),
+            ),
             message: note or [],
             picture: show(state.images, state.question),
             # A second look is worth something only when it is not led by the first, or by the machine.
@@ -225,6 +230,9 @@ def build(services: Services) -> CorrectTab:
             saving: False,
         }
 
+    def close_terms():
+        return gr.Column(visible=False)
+
     def judge_faithful(document: CorrectionDocument, request: gr.Request) -> dict:
         who = actor(request)
         corrections.faithful(who, document.answer_id, document.shown())
@@ -262,7 +270,7 @@ def build(services: Services) -> CorrectTab:
     agreed = [editor, flags, seconds, name, licence, consent, saving]
     script(private(agree.click, agree_to, agreed, saved_to, js=ACTIVE).then, BACK_TO_EDITOR)
     private(terms_again.click, ask_terms, None, [dialog, name, licence, consent, saving])
-    script(private(cancel.click, lambda: gr.Column(visible=False), None, dialog).then, BACK_TO_EDITOR)
+    script(private(cancel.click, close_terms, None, dialog).then, BACK_TO_EDITOR)
     script(private(nothing.click, judge_faithful, editor, outputs).then, FOCUS_EDITOR, editor)
     script(private(skip.click, skip_it, [editor, reason], outputs).then, FOCUS_EDITOR, editor)
     # Nobody waits for anything here: past the queue the next answer is there sooner.
@@ -277,7 +285,7 @@ def _edits(document: CorrectionDocument) -> list[Edit]:
     return [Edit(**correction.model_dump()) for correction in document.corrections]
 
 
-def _bar(state: EditorState, item: Item | None, guideline: str) -> list[Node]:
+def _bar(state: EditorState, item: Item | None, guideline: str, unmarked: str = "") -> list[Node]:
     waiting = (
         "Nothing else waits"
         if state.waiting == 0
@@ -308,6 +316,7 @@ def _bar(state: EditorState, item: Item | None, guideline: str) -> list[Node]:
             if earlier
             else None,
             h("details", h("summary", "Guideline"), h("p.guideline", guideline, dir="auto")) if guideline else None,
+            h("p.hint", unmarked) if unmarked else None,
         )
     ]
 

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import gradio as gr
 import pandas as pd
 
 # Of each plot: title, what its axis says, and its lines as (field of a step, name in the legend).
@@ -26,6 +27,28 @@ SHADES = (
     ("#0284c7", "#7dd3fc"),
     ("#7e22ce", "#d8b4fe"),
 )
+
+
+def build_plots() -> tuple[gr.LinePlot, ...]:
+    """The four plots, without lines yet."""
+    return tuple(
+        gr.LinePlot(
+            None,
+            x="step",
+            y="value",
+            color="line",
+            title=name,
+            y_title=axis,
+            x_title="step",
+            color_title=" ",
+            height=220,
+            min_width=280,
+            tooltip="axis",
+            elem_id=f"plot-{number}",
+            buttons=["fullscreen", "export"],
+        )
+        for number, (name, axis, _) in enumerate(PLOTS)
+    )
 
 
 @dataclass

@@ -19,6 +19,8 @@ EMPTY = (
     "No evaluation yet.",
     "Choose an adapter above and start one: both voices describe the same unseen scenes.",
 )
+NOTHING_TRAINED = "Train one in Train; it is offered here when it is done."
+ON_SERVERS = "An evaluation loads the weights of its voices, and a server gives none; compare such voices in Chat."
 FEW_SCENES = 100
 
 
@@ -115,14 +117,17 @@ def build(services: Services) -> EvaluateTab:
         }
 
     def refresh(who: Actor, run_id: str = "", ticked: list[str] | None = None) -> dict:
-        offered = [(voice.title, voice.id) for voice in chat.studio(who).voices if voice.id != BASELINE]
+        every = chat.studio(who).voices
+        offered = [(voice.title, voice.id) for voice in every if voice.id != BASELINE and not voice.server]
+        remote = [voice.title for voice in every if voice.server]
         ticked = [voice for _, voice in offered if voice in (ticked or ())] or [voice for _, voice in offered[-1:]]
         return {
             **show_runs(who, run_id),
             voices: gr.CheckboxGroup(offered, value=ticked),
-            message: []
-            if offered
-            else [empty("No adapter to evaluate.", "Train one in Train; it is offered here when it is done.")],
+            message: [
+                *([] if offered else [empty("No adapter to evaluate.", NOTHING_TRAINED)]),
+                *([h("p.hint", f"Not here: {', '.join(remote)}. {ON_SERVERS}")] if remote else []),
+            ],
         }
 
     def tick(run_id, before, sure, request: gr.Request):

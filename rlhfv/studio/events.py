@@ -18,9 +18,11 @@ Item = TypeVar("Item")
 
 # Visitors who wait for the model wait inside the models room, in the order in which they came; the queue only has to
 # hold that many of them at once.
-MODEL = {"concurrency_id": "model", "concurrency_limit": 24}
+MODEL = {"concurrency_id": "model", "concurrency_limit": 64}
 # Hints wait behind the answers of those who chat; what opens pages must not wait for them.
 HINTS = {"concurrency_id": "hints", "concurrency_limit": 8}
+# What asks the Hub may wait for it for a minute; the reads of everybody else must not.
+HUB = {"concurrency_id": "hub", "concurrency_limit": 8}
 # Cheap reads of the store and of run folders.
 READ = {"concurrency_id": "read", "concurrency_limit": 16}
 
@@ -31,8 +33,19 @@ def private(event: Callable[..., Dependency], function: Callable, inputs=None, o
     By default Gradio drops an event whose function still runs for an earlier one. What must not be lost says so with
     `trigger_mode`: "always_last" where only the newest counts, "multiple" where each does.
     """
-    settings = {"api_visibility": "private", "show_progress": "hidden", **READ, **options}
+    settings = {
+        "api_visibility": "private",
+        "api_name": name_of(function),
+        "show_progress": "hidden",
+        **READ,
+        **options,
+    }
     return event(told(function), inputs, outputs, **settings)
+
+
+def name_of(function: Callable) -> str:
+    """The name of an endpoint, by which `endpoints` says what it does and who may use it: "publish_begin_push"."""
+    return f"{function.__module__.rpartition('.')[2]}_{function.__name__}"
 
 
 def script(event: Callable[..., Dependency], code: str, inputs=None) -> Dependency:

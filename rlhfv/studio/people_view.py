@@ -21,7 +21,7 @@ def person(who: Actor) -> list[Node]:
     """Who is signed in, and the way out."""
     if not who.name:
         return []
-    role = next((role for role, rights in ROLES.items() if rights == who.rights), "")
+    role = next((role for role in reversed(ROLES) if ROLES[role] <= who.rights), "")
     return [
         h(
             "p.person",

@@ -10,6 +10,7 @@ from rlhfv.studio import publish_view as shown
 from rlhfv.studio.chat_view import alert
 from rlhfv.studio.events import explain, private, script
 from rlhfv.studio.jobs import Jobs, Tell
+from rlhfv.studio.sign_in_button import sign_in_button
 from rlhfv.studio.view import Node, h, view
 from rlhfv.studio.visitor import actor
 
@@ -18,21 +19,25 @@ SHOW_MESSAGE = "() => document.getElementById('publish-message')?.scrollIntoView
 
 @dataclass(frozen=True)
 class PublishTab:
-    """`show(who, *kept)` fills the tab; `kept` are the data set and the run that were chosen in it."""
+    """`show(who, *kept)` fills the tab; `kept` are the data set and the run that were chosen in it. `session` sends
+    `change` when somebody signed in or out."""
 
+    session: gr.HTML
     outputs: tuple
     kept: tuple
     show: Callable[..., dict]
 
 
 def build(services: Services) -> PublishTab:
-    publishing, jobs = services.publishing, Jobs()
+    publishing, jobs, on_hub = services.publishing, Jobs(), services.settings.hub_sign_in
 
     with gr.Row(elem_classes="workbench", elem_id="publish") as desk:
         with gr.Column(scale=5, min_width=300, elem_classes="side"):
             with gr.Column(elem_id="publish-session"):
                 session = view(elem_id="hub-session")
                 with gr.Column(elem_id="hub-sign-in") as signing:
+                    if on_hub:
+                        sign_in_button("hub-sign-in-there")
                     token = gr.Textbox(
                         label="Token",
                         type="password",
@@ -41,9 +46,10 @@ def build(services: Services) -> PublishTab:
                         "it, and it is not stored.",
                         max_length=400,
                         html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False),
+                        visible=not on_hub,
                         elem_id="hub-token",
                     )
-                    with gr.Row(elem_classes="tight"):
+                    with gr.Row(elem_classes="tight", visible=not on_hub):
                         sign_in = gr.Button("Sign in", variant="primary", size="sm", elem_id="hub-sign-in-with")
                         machine = gr.Button("Use this machine's token", size="sm", elem_id="hub-sign-in-machine")
             with gr.Column(elem_id="publish-form"):
@@ -112,7 +118,7 @@ def build(services: Services) -> PublishTab:
         return {
             refusal: [],
             desk: gr.Row(visible=True),
-            session: shown.session(status.signed_in_as, status.waiting.total),
+            session: shown.session(status.signed_in_as, status.waiting.total, on_hub, publishing.has_ended(who)),
             signing: gr.Column(visible=not signed_in),
             machine: gr.Button(visible=publishing.may_sign_in_as_owner(who)),
             # What is typed while this is on its way stays.
@@ -236,4 +242,4 @@ def build(services: Services) -> PublishTab:
     private(named.input, set_named, [named, *kept], places)
     private(timer.tick, tick, list(kept), places, concurrency_limit=None, concurrency_id=None)
 
-    return PublishTab(outputs, kept, show)
+    return PublishTab(session, outputs, kept, show)

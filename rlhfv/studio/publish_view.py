@@ -42,8 +42,16 @@ def refused() -> list[Node]:
     ]
 
 
-def session(name: str | None, waiting: int) -> list[Node]:
-    """Who is signed in, or that somebody has to."""
+def session(name: str | None, waiting: int, on_hub: bool = False, ended: bool = False) -> list[Node]:
+    """Who is signed in, or that somebody has to: here, or `on_hub`; `ended` says that they were."""
+    if name and on_hub:
+        return [
+            h("p", "In the name of ", h("strong", name, dir="auto"), "."),
+            h(
+                "p.hint",
+                "With the permission you gave on the Hub. It is in this program's memory only, and serves you.",
+            ),
+        ]
     if name:
         return [
             h(
@@ -53,8 +61,23 @@ def session(name: str | None, waiting: int) -> list[Node]:
             ),
             h("p.hint", "The token is in this program's memory only, for eight hours at most, and serves only you."),
         ]
+    again = "Your sign-in has ended. " if ended else ""
     kept = f" {_rows(waiting)} {'waits' if waiting == 1 else 'wait'} until then; nothing is lost." if waiting else ""
-    return [h("p", h("strong", "Sign in to continue."), f" The Hub takes data only from somebody it knows.{kept}")]
+    if on_hub:
+        return [
+            h(
+                "p",
+                h("strong", f"{again}Sign in {'again' if ended else 'to publish'}."),
+                f" The data set becomes yours, and each push stands there in your name.{kept}",
+            ),
+            h(
+                "p.hint",
+                "For that this Space asks to make repositories for you (contribute-repos). It reaches those it made "
+                "and none of your others. Chatting and correcting need no account.",
+            ),
+        ]
+    told = f"{again}Sign in to continue."
+    return [h("p", h("strong", told), f" The Hub takes data only from somebody it knows.{kept}")]
 
 
 def standing(status: PublishingStatus, address: str, commit_address: str) -> list[Node]:

@@ -50,8 +50,9 @@ def badge(run: Run) -> Node:
     return h(f"span.badge{'.' + tone if tone else ''}", text)
 
 
-def heading(run: Run, acts: list[Node], unit: str) -> list[Node]:
-    """The chosen run: its title, state, how far it is, what can be done with it, and why it failed."""
+def heading(run: Run, acts: list[Node], unit: str, elsewhere: str = "") -> list[Node]:
+    """The chosen run: its title, state, how far it is, what can be done with it, and why it failed; `elsewhere` is
+    told of a run that trains on another machine."""
     nodes = [
         h("div.subject", h("p.asked", h("strong", run.title), badge(run)), h("p.facts", *acts)),
     ]
@@ -59,6 +60,10 @@ def heading(run: Run, acts: list[Node], unit: str) -> list[Node]:
         nodes.append(
             progress(run.progress if run.total_steps and run.state == "running" else None, _course(run, unit))
         )
+    if elsewhere:
+        nodes.append(h("p.hint.notice", elsewhere, role="status"))
+    if run.state == "stopped" and run.remote.get("error"):
+        nodes.append(h("p.hint.notice", run.remote["error"]))
     if run.error:
         nodes.append(h("div.alert", h("strong", "The run failed. "), run.error, role="alert"))
     return nodes
@@ -81,14 +86,16 @@ def _course(run: Run, unit: str) -> str:
 
 def _course_elsewhere(run: Run, unit: str) -> str:
     """As it was last seen; who is signed in to the Hub sees it again every few seconds."""
-    repo, seen = (
-        run.remote["repo"],
-        f"last seen {moment(run.remote['seen'])}" if run.remote["seen"] else "not seen yet",
-    )
+    repo, job = run.remote["repo"], run.remote["job"]
+    seen = f"last seen {moment(run.remote['seen'])}" if run.remote["seen"] else "not seen yet"
+    if run.state == "queued" and job:
+        return f"The job {job} is on its way to a machine; {seen}."
     if run.state == "queued":
         return f"Waits in {repo} for a machine that takes it; {seen}."
+    if run.state == "stopping":
+        return f"Asked to keep a checkpoint and to stop, through {repo}; {seen}."
     done = f"{unit} {run.step:,} of {run.total_steps:,}" if run.total_steps else "At work"
-    return f"{done} on {run.remote['worker'] or 'a job'}, through {repo}; {seen}. Sign in to the Hub to follow it."
+    return f"{done} on {run.remote['worker'] or 'a job'}, through {repo}; {seen}."
 
 
 def ask_for_room(short: MemoryShort, ref: str) -> list[Node]:
@@ -116,10 +123,15 @@ def ask_for_room(short: MemoryShort, ref: str) -> list[Node]:
 
 def confirm_delete(run: Run) -> list[Node]:
     return [
-        h("span", "Delete this run with everything it made?"),
+        h("span", f"Delete this run with everything it made?{left_behind(run)}"),
         button("Delete for good", "delete", run.id, "danger"),
         button("Keep it", "keep", run.id),
     ]
+
+
+def left_behind(run: Run) -> str:
+    """What the deletion of a run does not reach, as a sentence to add; empty for a run of this machine."""
+    return f" What stands in {run.remote['repo']} stays there; delete it on the Hub." if run.remote else ""
 
 
 def notes(events: list[dict]) -> list[Node]:

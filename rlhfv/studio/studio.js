@@ -19,8 +19,76 @@
       if (visible("editor")) this.visit("correct", answer);
     },
     activeSeconds: () => worked,
-    ready() { document.body.dataset.ready = "true"; },
+    ready() {
+      document.body.dataset.ready = "true";
+      bringBack();
+    },
+    arrived: () => bringBack(),
+    /** Goes to a page that comes back to this tab: what is half done goes to the server, what is typed stays here. */
+    leaveFor(path) {
+      document.dispatchEvent(new Event("studio:leave"));
+      keepTyped();
+      // A Space does not scroll within its frame; the page that comes may have to.
+      if (window.parent !== window) window.parent.postMessage({ type: "SET_SCROLLING", enabled: true }, "*");
+      leaving = true;
+      setTimeout(() => {
+        // The address may lag behind the tabs.
+        const url = new URL(location.href);
+        const open = /^tab-(\w+)-button$/.exec(document.querySelector("[role=tab][aria-selected=true]")?.id)?.[1];
+        if (open) url.searchParams.set("tab", open);
+        if (open !== "correct") url.searchParams.delete("answer");
+        const back = encodeURIComponent(url.pathname + url.search);
+        location.assign(`${path}?_target_url=${back}`);
+      }, 500);
+    },
   };
+
+  const TYPED = ["question", "publish-repo", "adapter-repo", "run-title", "away-repo", "train-where"];
+  const TYPED_KEY = "rlhfv.typed";
+  let looking = 0, leaving = false;
+  const fieldOf = (id) => [...document.querySelectorAll(`#${id} textarea, #${id} input`)];
+
+  // What was kept before and not brought back yet, because its tab was not opened, is kept on.
+  function readTyped() {
+    try { return JSON.parse(sessionStorage.getItem(TYPED_KEY)) ?? {}; } catch { return {}; }
+  }
+
+  function keepTyped() {
+    const typed = readTyped();
+    for (const id of TYPED) {
+      const field = fieldOf(id).find((field) => field.type !== "radio" || field.checked);
+      if (field?.value) typed[id] = field.value;
+    }
+    try { sessionStorage.setItem(TYPED_KEY, JSON.stringify(typed)); } catch {}
+  }
+
+  // Somebody may come back by the history, to the page as it was left.
+  addEventListener("pageshow", () => { leaving = false; });
+
+  // A field counts as filled when it still is at the next look: Gradio may draw it anew. Fields of a tab that was not
+  // opened yet are not there; their turn comes when it is.
+  function bringBack(looks = 15) {
+    if (leaving) return;
+    const typed = readTyped();
+    for (const [id, text] of Object.entries(typed)) {
+      const fields = fieldOf(id);
+      if (!fields.length) continue;
+      const chosen = fields.find((field) => field.type === "radio" && field.value === text);
+      if (chosen ? chosen.checked : fields[0].value === text) delete typed[id];
+      else if (chosen) chosen.click();
+      else {
+        Object.getOwnPropertyDescriptor(Object.getPrototypeOf(fields[0]), "value").set.call(fields[0], text);
+        fields[0].dispatchEvent(new Event("input", { bubbles: true }));
+      }
+    }
+    const left = Object.keys(typed).length;
+    try {
+      if (left) sessionStorage.setItem(TYPED_KEY, JSON.stringify(typed));
+      else sessionStorage.removeItem(TYPED_KEY);
+    } catch {}
+    clearTimeout(looking);
+    if (left && looks) looking = setTimeout(() => bringBack(looks - 1), 300);
+  }
 
   for (const name of ["keydown", "pointerdown", "wheel", "pointermove"])
     document.addEventListener(name, () => { touched = Date.now(); }, { passive: true });

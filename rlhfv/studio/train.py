@@ -8,12 +8,12 @@ import gradio as gr
 
 from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.services import Actor, Services
-from rlhfv.services.memory import ASK, MemoryShort
-from rlhfv.studio import runs_view, train_view
+from rlhfv.services.memory import ANYWAY, ASK, UNLOAD, WAIT, MemoryShort
+from rlhfv.studio import backends, backends_view, runs_view, train_view
 from rlhfv.studio.chat_view import alert
-from rlhfv.studio.curves import PLOTS, SHADES, Records, colour_map, frame
+from rlhfv.studio.curves import PLOTS, SHADES, Records, build_plots, colour_map, frame
 from rlhfv.studio.downloads import make_zip, size
-from rlhfv.studio.events import MODEL, explain, private, script
+from rlhfv.studio.events import HUB, MODEL, explain, private, script
 from rlhfv.studio.settings_form import build_form
 from rlhfv.studio.stops import Stops
 from rlhfv.studio.view import button, h, progress, view
@@ -69,6 +69,7 @@ def build(services: Services) -> TrainTab:
             title = gr.Textbox(label="Name of the run", placeholder="Optional", max_length=120, elem_id="run-title")
             form = build_form()
             source = view(elem_id="recipe-source")
+            away = backends.build(services)
             with gr.Row(elem_classes="tight start-row"):
                 check = gr.Button("Check", size="sm", elem_id="check-run")
                 start = gr.Button("Start training", variant="primary", size="sm", elem_id="start-run")
@@ -90,24 +91,7 @@ def build(services: Services) -> TrainTab:
                 )
                 legend = view(elem_id="compare-legend")
                 with gr.Row(elem_classes="plots"):
-                    plots = tuple(
-                        gr.LinePlot(
-                            None,
-                            x="step",
-                            y="value",
-                            color="line",
-                            title=name,
-                            y_title=axis,
-                            x_title="step",
-                            color_title=" ",
-                            height=220,
-                            min_width=280,
-                            tooltip="axis",
-                            elem_id=f"plot-{number}",
-                            buttons=["fullscreen", "export"],
-                        )
-                        for number, (name, axis, _) in enumerate(PLOTS)
-                    )
+                    plots = build_plots()
                 with gr.Row(elem_classes="tight", visible=False) as after:
                     reask = gr.Button("Ask my corrected questions again", size="sm", elem_id="reask")
                     export = gr.Button("Export the adapter", size="sm", elem_id="export-adapter")
@@ -117,14 +101,15 @@ def build(services: Services) -> TrainTab:
                 asked = view(elem_id="reasked")
                 log = view(elem_id="run-log")
     chosen, seen, confirming, parent, ended = (gr.State(start) for start in ("", None, "", "", ""))
+    about = gr.State(())  # the form as it was when a question was asked
     timer = gr.Timer(1.5, active=False)
 
     run_outputs = (
         *(listing, detail, heading, warnings, compare, legend, *plots),
         *(after, reask, export, log, chosen, seen, timer, ended),
     )
-    outputs = (*run_outputs, pairs, command, source, message)
-    described = (parent, title, *form.inputs)
+    outputs = (*run_outputs, pairs, command, source, message, *away.outputs)
+    described = (*away.inputs, parent, title, *form.inputs)
 
     def show_runs(who: Actor, run_id: str, compared=(), sure: str = "", before=None, only_news: bool = False):
         """The list and one run. With `only_news` it skips when nothing changed since `before`.
@@ -139,7 +124,7 @@ def build(services: Services) -> TrainTab:
         )
         if run is None:
             return {
-                listing: runs_view.listing([], "", *EMPTY),
+                listing: runs_view.listing([], "", *train_view.EMPTY),
                 detail: gr.Column(visible=False),
                 chosen: "",
                 seen: None,
@@ -147,14 +132,16 @@ def build(services: Services) -> TrainTab:
             }
         compared = [other for other in compared or () if other in by_id and other != run.id]
         shown = {each: records.get(each, partial(training.events, who)) for each in (run.id, *compared)}
-        steps = {_label(by_id[each], [by_id[other] for other in shown]): shown[each].steps for each in shown}
+        steps = {train_view.label(by_id[each], [by_id[other] for other in shown]): shown[each].steps for each in shown}
         titles = list(steps)
+        elsewhere = away.note(who, run)
         signature = {
             "runs": [(each.id, each.state, each.step, each.place) for each in runs],
             "versions": [record.version for record in shown.values()],
             "run": run.id,
             "lines": titles if compared else [],
             "log": list(run.lines[-1:]),
+            "elsewhere": elsewhere,
         }
         if only_news and signature == before:
             return gr.skip()
@@ -163,15 +150,18 @@ def build(services: Services) -> TrainTab:
         for plot, (_, _, lines) in zip(plots, PLOTS, strict=True):
             colours = {"color_map": colour_map(titles, lines), "colors_in_legend": [] if compared else None}
             drawn[plot] = gr.LinePlot(value=frame(steps, lines), **(colours if before is None else {}))
-        others = [(_label(each, runs), each.id) for each in runs if each.id != run.id]
+        others = [(train_view.label(each, runs), each.id) for each in runs if each.id != run.id]
         same_choice = before is not None and (before["runs"], before["run"]) == (signature["runs"], run.id)
         was = {each[0]: each[1] for each in before["runs"]}.get(run.id, "") if before else ""
         return {
             **drawn,
             legend: train_view.legend(titles),
-            listing: runs_view.listing(runs, run.id, *EMPTY),
+            listing: runs_view.listing(runs, run.id, *train_view.EMPTY),
             detail: gr.Column(visible=True),
-            heading: runs_view.heading(run, train_view.acts(run, sure == run.id), "Step"),
+            heading: [
+                *runs_view.heading(run, train_view.acts(run, sure == run.id), "Step", elsewhere),
+                *train_view.outcome(run, training.folder(who, run.id)),
+            ],
             warnings: runs_view.notes(shown[run.id].notes),
             compare: gr.skip() if same_choice else gr.Dropdown(others, value=compared or None, visible=bool(others)),
             after: gr.Row(visible=run.state == "done" and (run.has_adapter or run.has_model)),
@@ -192,16 +182,17 @@ def build(services: Services) -> TrainTab:
             second = show_runs(who, run_id, compared)
             yield {part: second[part] for part in (*plots, seen, timer)}
 
-    def refresh(who: Actor, run_id: str = "", compared=(), before=None) -> dict:
+    def refresh(who: Actor, run_id: str = "", compared=(), before=None, where=backends.HERE, repo="") -> dict:
         return {
             **show_runs(who, run_id, compared, before=before),
+            **away.show(who, where, repo),
             pairs: train_view.counts(training.counts(who)),
             message: [],
         }
 
     def show_form(who: Actor) -> dict:
         config = next(iter(training.recipes().values()))
-        return {command: train_view.command(training.command(who, config)), source: _source(config)}
+        return {command: train_view.command(training.command(who, config)), source: train_view.source(config)}
 
     def tick(run_id, compared, before, sure, request: gr.Request):
         services.backends.refresh_soon(actor(request), run_id)
@@ -237,7 +228,7 @@ def build(services: Services) -> TrainTab:
         yield {message: [progress(None, "Freezing pairs and pictures into a run …")]}
         yield from begin(who, go, "", before, {parent: "", copied: [], title: ""})
 
-    def resume(who: Actor, run_id: str, room: str, before) -> Iterator[dict]:
+    def resume(who: Actor, run_id: str, room: str, before, place: tuple) -> Iterator[dict]:
         yield {message: [progress(None, "Reading the run …")]}
 
         def go() -> str:
@@ -245,33 +236,80 @@ def build(services: Services) -> TrainTab:
                 return services.backends.resume(who, run_id).id
             return training.resume(who, run_id, room).id
 
-        yield from begin(who, go, run_id, before, {})
-
-    def start_run(before, copy_of, name, request: gr.Request, *values):
-        yield from start_with(actor(request), ASK, before, copy_of, name, *values)
-
-    def answer_room(event: gr.EventData, before, copy_of, name, request: gr.Request, *values):
-        who = actor(request)
-        if event.act == "cancel":
-            yield {message: []}
-        elif event.ref:
-            yield from resume(who, event.ref, event.act, before)
+        try:
+            run = training.run(who, run_id)
+            offers = services.backends.offers(who, run.remote["repo"], run_id) if run.remote.get("reserved") else ()
+            timeout = away.limits(*place)[0] or run.remote.get("timeout")
+        except Exception as error:
+            yield {message: alert(*explain(error))}
+            return
+        if offers:  # a job is paid for: its machine is asked for again
+            asked = backends_view.ask_for_machine(tuple(offers), run.remote["repo"], timeout=timeout, run_id=run_id)
+            yield {message: asked, about: place}
         else:
-            yield from start_with(who, event.act, before, copy_of, name, *values)
+            yield from begin(who, go, run_id, before, {})
 
-    def act(event: gr.EventData, compared, before, request: gr.Request):
+    def send_with(who: Actor, act: str, flavor: str, before, place, copy_of, name: str, *values) -> Iterator[dict]:
+        """Sends a new run away, after the question whose answer is `act`; without one the question comes first."""
+        where, repo, minutes, container = place
+        yield {message: [progress(None, "Asking the Hub …" if not act else "Sending the run …")]}
+        try:
+            config = form.read(*values)
+            asked = [] if act else away.question(who, where, repo, minutes, config, copy_of)
+            if not asked:
+                yield {message: [progress(None, "Sending the run …")]}
+                to = away.place(repo, minutes, container, flavor, act.endswith(backends_view.WITH_BASE))
+                run = services.backends.start(who, config, to, (name or "").strip(), copy_of)
+        except Exception as error:
+            yield {**show_runs(who, "", before=before), message: alert(*explain(error))}
+            return
+        if asked:
+            yield {message: asked}
+        else:
+            yield from begin(who, lambda: run.id, "", before, {parent: "", copied: [], title: ""})
+
+    def start_run(before, request: gr.Request, *given):
+        who, place, (copy_of, name), values = actor(request), given[:4], given[4:6], given[6:]
+        yield {about: (*place, copy_of, *values)}
+        if place[0] == backends.HERE:
+            yield from start_with(who, ASK, before, copy_of, name, *values)
+        else:
+            yield from send_with(who, "", "", before, place, copy_of, name, *values)
+
+    def answer(event: gr.EventData, before, was, request: gr.Request, *given):
+        """The answer to a question that stands in the message, for the form as it `was` when that was asked."""
+        who, place, (copy_of, name), values = actor(request), given[:4], given[4:6], given[6:]
+        act, ref = event.act, event.ref
+        flavor, _, run_id = ref.partition(" ")
+        if act == "cancel":
+            yield {message: []}
+        elif act in (UNLOAD, WAIT, ANYWAY) and ref:  # about a run, whatever the form says
+            yield from resume(who, ref, act, before, place)
+        elif tuple(was) != (place if run_id else (*place, copy_of, *values)):
+            yield {message: alert(*backends_view.CHANGED)}
+        elif act.startswith("job") and run_id:
+            yield {message: [progress(None, "Starting the job …")]}
+            go = lambda: services.backends.resume(who, run_id, flavor, *away.limits(*place)).id  # noqa: E731
+            yield from begin(who, go, run_id, before, {})
+        elif act.startswith(("job", "send")):
+            yield from send_with(who, act, flavor, before, place, copy_of, name, *values)
+        else:
+            yield from start_with(who, act, before, copy_of, name, *values)
+
+    def act(event: gr.EventData, compared, before, where, repo, minutes, container, request: gr.Request):
         who, run_id = actor(request), event.ref
         sure, note, extra = "", [], {}
         if event.act == "resume":
-            yield from resume(who, run_id, ASK, before)
+            yield from resume(who, run_id, ASK, before, (where, repo, minutes, container))
             return
         try:
             if event.act == "ask-delete":
                 sure = run_id
             elif event.act == "delete":
+                told = f"The run is deleted.{runs_view.left_behind(training.run(who, run_id))}"
                 training.delete(who, run_id)
                 records.forget(run_id)
-                note = [h("p.done", "The run is deleted.", role="status")]
+                note = [h("p.done", told, role="status")]
             elif event.act == "stop":
                 services.backends.stop(who, run_id)
             elif event.act == "duplicate":
@@ -281,38 +319,42 @@ def build(services: Services) -> TrainTab:
                     **form.fill(config),
                     parent: run_id,
                     copied: train_view.copied(run_id, run.title),
-                    source: _source(config),
-                    command: train_view.command(training.command(who, config, copy_of=run_id)),
+                    source: train_view.source(config),
+                    command: tell_command(request, (where, repo, minutes, container), config, "", run_id),
                     checked: [],
                 }
         except Exception as error:
             note = alert(*explain(error))
         yield {**show_runs(who, run_id, compared, sure, before), confirming: sure, message: note, **extra}
 
-    def forget_copy(request: gr.Request, name, *values):
-        return {parent: "", copied: [], **describe(request, "", name, *values)}
+    def forget_copy(request: gr.Request, where, repo, minutes, container, _, *values):
+        return {parent: "", copied: [], **describe(request, where, repo, minutes, container, "", *values)}
 
-    def choose_recipe(request: gr.Request, copy_of, name, recipe: str):
+    def choose_recipe(request: gr.Request, where, repo, minutes, container, copy_of, name, recipe: str):
         config = training.recipes()[recipe]
         return {
             **form.fill(config),
-            source: _source(config),
-            command: train_view.command(training.command(actor(request), config, name.strip(), copy_of)),
+            source: train_view.source(config),
+            command: tell_command(request, (where, repo, minutes, container), config, (name or "").strip(), copy_of),
             checked: [],
         }
 
-    def describe(request: gr.Request, copy_of, name, *values):
+    def tell_command(request: gr.Request, place, config: TrainingConfig, *given: str):
+        return train_view.command(training.command(actor(request), config, *given) + away.flags(*place))
+
+    def describe(request: gr.Request, where, repo, minutes, container, copy_of, name, *values):
         try:
-            text = training.command(actor(request), form.read(*values), name.strip(), copy_of)
+            place, config = (where, repo, minutes, container), form.read(*values)
+            told = tell_command(request, place, config, (name or "").strip(), copy_of)
         except Exception as error:
             return {command: alert(*explain(error)), checked: []}
-        return {command: train_view.command(text), checked: []}
+        return {command: told, checked: []}
 
-    def check_run(request: gr.Request, copy_of, *values):
+    def check_run(request: gr.Request, where, copy_of, *values):
         who = actor(request)
         yield {checked: [progress(None, "Checking every pair …")]}
         try:
-            yield {checked: train_view.check(training.check(who, form.read(*values), copy_of))}
+            yield {checked: train_view.check(training.check(who, form.read(*values), copy_of, where == backends.HERE))}
         except Exception as error:
             yield {checked: alert(*explain(error))}
 
@@ -365,20 +407,26 @@ def build(services: Services) -> TrainTab:
             download: gr.DownloadButton(f"Download {path.name} ({size(path)})", value=str(path), visible=True),
         }
 
+    def name_start(where: str):
+        return gr.Button(backends.START[where])
+
     kept = (chosen, compare, seen)
-    began = [*run_outputs, confirming, message, asked, parent, copied, title]
+    began = [*run_outputs, confirming, message, about, asked, parent, copied, title]
     private(timer.tick, tick, [*kept, confirming], run_outputs, concurrency_limit=None, concurrency_id=None)
     opened = [*run_outputs, confirming, asked, download, message]
     private(listing.select, open_run, seen, opened, trigger_mode="multiple")
-    private(heading.select, act, [compare, seen], [*began, *form.inputs, source, command, checked])
+    acted = [*began, *form.inputs, source, command, checked]
+    private(heading.select, act, [compare, seen, *away.inputs], acted, **HUB)
     private(compare.input, compare_with, kept, run_outputs)
-    private(copied.select, forget_copy, described[1:], [parent, copied, command, checked])
-    private(form.recipe.input, choose_recipe, described[:3], [*form.inputs, source, command, checked])
-    for event in (title.change, *(part.input for part in form.inputs[1:])):
+    private(copied.select, forget_copy, described, [parent, copied, command, checked])
+    private(form.recipe.input, choose_recipe, described[:7], [*form.inputs, source, command, checked])
+    changed = (*(part.change for part in (*away.inputs, title)), *(part.input for part in form.inputs[1:]))
+    for event in changed:
         private(event, describe, described, [command, checked], trigger_mode="always_last")
-    private(check.click, check_run, [parent, *form.inputs], checked)
-    for event, function in ((start.click, start_run), (message.select, answer_room)):
-        script(private(event, function, [seen, *described], began).then, SHOW_RUN)
+    private(check.click, check_run, [away.inputs[0], parent, *form.inputs], checked)
+    for event, function, before in ((start.click, start_run, [seen]), (message.select, answer, [seen, about])):
+        script(private(event, function, [*before, *described], began, **HUB).then, SHOW_RUN)
+    private(away.inputs[0].input, name_start, away.inputs[0], start, trigger_mode="always_last")
     private(oracle.click, add_oracle, wanted, [oracle_status, pairs], **MODEL)
     for event, run_id in ((reask.click, chosen), (ended.change, ended)):
         private(event, ask_again, run_id, asked, **MODEL)
@@ -386,7 +434,7 @@ def build(services: Services) -> TrainTab:
         private(part.select, stop_all, queue=False)
     private(export.click, export_adapter, chosen, [download, message], concurrency_id="files", concurrency_limit=2)
 
-    return TrainTab(heading, kept, outputs, show_form, refresh)
+    return TrainTab(heading, (*kept, *away.inputs[:2]), outputs, show_form, refresh)
 
 
 SHOW_RUN = """() => {
@@ -395,16 +443,3 @@ SHOW_RUN = """() => {
   message?.querySelector('.act.primary')?.focus({ preventScroll: true });
 }"""
 STOP = button("Stop", "stop", kind="quiet")
-EMPTY = (
-    "No training run yet.",
-    "Correct some answers, or add oracle pairs, then start one on the left. It goes on when you close the page.",
-)
-
-
-def _label(run, runs) -> str:
-    """The run's title, with its id where another run has the same title."""
-    return run.title if sum(other.title == run.title for other in runs) == 1 else f"{run.title} ({run.id[-4:]})"
-
-
-def _source(config):
-    return [h("p.hint", config.source)]

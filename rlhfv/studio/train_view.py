@@ -2,12 +2,18 @@
 
 from collections import Counter
 
+from rlhfv.ddpo.outcome import describe_outcome
+from rlhfv.run_folder import RunFolder
 from rlhfv.runs.state import Run
 from rlhfv.studio import runs_view
 from rlhfv.studio.chat_view import thumb
 from rlhfv.studio.downloads import human_bytes, human_seconds
 from rlhfv.studio.view import Node, button, empty, h, progress
 
+EMPTY = (
+    "No training run yet.",
+    "Correct some answers, or add oracle pairs, then start one on the left. It goes on when you close the page.",
+)
 TONES = {"mended": "ok", "still wrong": "bad", "no longer mentioned": ""}
 
 
@@ -79,6 +85,12 @@ def acts(run: Run, confirming: bool) -> list[Node]:
         button("Duplicate", "duplicate", run.id),
         *([button("Delete", "ask-delete", run.id, "quiet")] if run.state not in runs_view.ALIVE else []),
     ]
+
+
+def outcome(run: Run, folder: RunFolder) -> list[Node]:
+    """What the run took beside what was estimated, once it is done."""
+    text = describe_outcome(folder.read_results()) if run.state == "done" else ""
+    return [h("p.hint", text)] if text else []
 
 
 def legend(titles: list[str]) -> list[Node]:
@@ -153,3 +165,12 @@ def _reasked(result) -> Node:
             h("details", h("summary", "Its new answer"), h("p.answer-text", result.new_answer, dir="auto")),
         ),
     )
+
+
+def label(run: Run, runs) -> str:
+    """The run's title, with its id where another run has the same title."""
+    return run.title if sum(other.title == run.title for other in runs) == 1 else f"{run.title} ({run.id[-4:]})"
+
+
+def source(config) -> list[Node]:
+    return [h("p.hint", config.source)]

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import gradio as gr
 from starlette.datastructures import MutableHeaders
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlhfv.errors import Forbidden, StudioError
 from rlhfv.services.actor import RIGHTS, Actor
 from rlhfv.services.people import People
+from rlhfv.studio.endpoints import is_closed
 
 COOKIE = "rlhfv_visitor"
 HEADER = "x-rlhfv-actor"
@@ -30,33 +32,52 @@ class VisitorCookie:
     """Gives every request a visitor. A cookie that this studio did not sign is refused: a new id takes its place.
 
     `rights` are those of whoever has not signed in. With `people`, what the others may do is asked at each request, so
-    that an account that was disabled ends at once, and so do all sessions of somebody who got a new password.
+    that an account that was disabled ends at once, and so do all sessions of somebody who got a new password. `framed`
+    says that the page is shown inside of pages of another site, as that of a Space is.
     """
 
-    def __init__(self, app: ASGIApp, key: bytes, rights: frozenset[str] = RIGHTS, people: People | None = None):
-        self.app, self.key, self.rights, self.people = app, key, rights, people
+    def __init__(
+        self,
+        app: ASGIApp,
+        key: bytes,
+        rights: frozenset[str] = RIGHTS,
+        people: People | None = None,
+        framed: bool = False,
+    ):
+        self.app, self.key, self.rights, self.people, self.framed = app, key, rights, people, framed
         self._passwords: dict[str, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        if is_closed(scope["path"]):
+            return await PlainTextResponse("There is nothing here.", status_code=404)(scope, receive, send)
         if self.people is not None and (who := self._person(scope)) is not None:
-            return await self.app(_with_actor(scope, who), receive, send)
+            return await self.app(with_actor(scope, who), receive, send)
         given = read_cookie(scope)
         visitor = verify(given, self.key)
         if visitor is not None:
-            return await self.app(_with_actor(scope, Actor(visitor, rights=self.rights)), receive, send)
+            return await self.app(with_actor(scope, Actor(visitor, rights=self.rights)), receive, send)
         if given is not None:
             log.warning("A visitor cookie that this studio did not issue was refused; a new visitor id was given.")
         visitor = secrets.token_hex(16)
-        cookie = f"{COOKIE}={sign(visitor, self.key)}; Path=/; Max-Age={YEAR}; HttpOnly; SameSite=Lax"
+        cookie = f"{COOKIE}={sign(visitor, self.key)}; Path=/; Max-Age={YEAR}; HttpOnly; {self._sites(scope)}"
 
         async def send_with_cookie(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).append("set-cookie", cookie)
             await send(message)
 
-        await self.app(_with_actor(scope, Actor(visitor, rights=self.rights)), receive, send_with_cookie)
+        await self.app(with_actor(scope, Actor(visitor, rights=self.rights)), receive, send_with_cookie)
+
+    def _sites(self, scope: Scope) -> str:
+        """For requests from which sites the browser sends the cookie."""
+        headers = {name: value for name, value in scope["headers"] if name == b"x-forwarded-proto"}
+        proxied = headers.get(b"x-forwarded-proto", b"").split(b",")[0].strip()
+        if scope["scheme"] != "https" and proxied != b"https":
+            return "SameSite=Lax"
+        # In a frame it is a third party's. Partitioned, it is sent only where it was set: in the frame of that site.
+        return "SameSite=None; Secure; Partitioned" if self.framed else "SameSite=Lax; Secure"
 
     def _person(self, scope: Scope) -> Actor | None:
         """Who signed in, by the cookie and the list that Gradio keeps of those who did."""
@@ -126,7 +147,8 @@ def actor(request: gr.Request) -> Actor:
     return Actor(visitor, name, frozenset(rights))
 
 
-def _with_actor(scope: Scope, who: Actor) -> Scope:
+def with_actor(scope: Scope, who: Actor) -> Scope:
+    """The request of this actor."""
     # Gradio hands headers to its handlers, the scope's own state it does not; what a client sent there is dropped.
     headers = [(name, value) for name, value in scope["headers"] if name != HEADER.encode()]
     return {**scope, "headers": [*headers, (HEADER.encode(), describe(who).encode("ascii"))]}

@@ -108,8 +108,8 @@ def connect(services: Services, page: Page) -> None:
     def visit_pairs(request: gr.Request, chosen: str, *filters) -> dict:
         return pairs.show(actor(request), chosen, *filters)
 
-    def visit_train(run_id: str, compared: list[str], seen, request: gr.Request) -> dict:
-        return train.refresh(actor(request), run_id, compared, seen)
+    def visit_train(request: gr.Request, *kept) -> dict:
+        return train.refresh(actor(request), *kept)
 
     def visit_evaluate(run_id: str, ticked: list[str], request: gr.Request) -> dict:
         return evaluate.refresh(actor(request), run_id, ticked)
@@ -125,6 +125,9 @@ def connect(services: Services, page: Page) -> None:
 
     def visit_people(request: gr.Request) -> dict:
         return people.show(actor(request))
+
+    def show_person(request: gr.Request):
+        return people_view.person(actor(request))
 
     def correct_this(event: gr.EventData, request: gr.Request) -> dict:
         return {**correct.open_answer(actor(request), event.ref), page.tabs: gr.Tabs(selected="correct")}
@@ -167,7 +170,8 @@ def connect(services: Services, page: Page) -> None:
     if evaluate.outputs:
         visits["evaluate"] = (visit_evaluate, list(evaluate.kept), evaluate.outputs)
     for name, (function, inputs, outputs) in visits.items():
-        private(page.tab[name].select, function, inputs, list(outputs))
+        filled = private(page.tab[name].select, function, inputs, list(outputs))
+        script(filled.then, "() => window.studio?.arrived()")
     for name in NAMES:
         script(page.tab[name].select, f"() => window.studio?.visit('{name}')")
 
@@ -176,5 +180,10 @@ def connect(services: Services, page: Page) -> None:
         script(opened.then, FOCUS_EDITOR, correct.editor)
     private(correct.message.edit, show_history, None, [*pairs.outputs, page.tabs])
     private(pairs.heading.edit, review_pair, None, [*review.outputs, page.tabs])
-    script(page.person.select, "() => { location.href = 'logout'; }")
+    if services.settings.hub_sign_in:
+        # A sign-in may end while the page is open.
+        private(publish.session.change, show_person, None, page.person)
+        script(page.person.select, "() => window.studio?.leaveFor('logout')")
+    else:
+        script(page.person.select, "() => { location.href = 'logout'; }")
     private(train.heading.edit, chat_with, None, [*chat.outputs, page.tabs])

@@ -16,7 +16,7 @@ from rlhfv.models.engine import Reading
 from rlhfv.services import local_actor
 from tests.services.fakes import ScriptedModel, scripted_entry
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timed]
 
 TEXT = "A red dog sits beside two cats on the wooden floor, and a tall lamp stands to the left of the sofa."
 MISTAKES = {"red": "black", "two": "three", "left": "right"}

@@ -48,7 +48,7 @@ def worker(monkeypatch):
         monkeypatch.setattr(local, "build_command", command)
 
     choose("quick")
-    monkeypatch.setattr("rlhfv.services.training.check_run", lambda pairs, *_: CheckReport(len(pairs), ()))
+    monkeypatch.setattr("rlhfv.services.training.check_run", lambda pairs, *_, **__: CheckReport(len(pairs), ()))
     return choose
 
 

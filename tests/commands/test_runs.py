@@ -125,6 +125,13 @@ def test_an_evaluation_is_a_run_like_any_other(say, evaluation):
     assert say("runs", "stop", "evaluation-1")[0] == 0
 
 
+def test_a_run_shows_what_it_took_beside_what_was_estimated(say, evaluation):
+    figures = {"seconds": 90.0, "memory": 2e9, "estimated_seconds": 80.0, "estimated_memory": 3e9}
+    evaluation.write_results({"figures": figures, "on_gpu": True})
+    shown = say("runs", "show", "evaluation-1")[1]
+    assert "It took 90 s, and 2.00 GB at the peak of one GPU; estimated were 80 s and 3.00 GB." in shown
+
+
 def test_progress_moves_the_bar_and_words_are_told(say, evaluation):
     code, _, err = say("runs", "follow", "evaluation-1")
     assert (

@@ -1,5 +1,6 @@
 """What the commands print, and how they tell what cannot work."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -109,3 +110,12 @@ def test_the_app_tells_what_cannot_work(tmp_path):
         check=False,
     )
     assert_told(done.returncode, done.stdout, done.stderr, "File exists")
+
+
+def test_convert_tells_its_folder_as_data_too(say, tmp_path, monkeypatch):
+    (tmp_path / "original").mkdir()
+    (tmp_path / "like").mkdir()
+    monkeypatch.setattr("rlhfv.models.llava_layout.convert_llava", lambda *_: None)
+    words = ("convert", tmp_path / "original", tmp_path / "new", "--like", tmp_path / "like")
+    assert json.loads(say(*words, "--json")[1]) == {"folder": str(tmp_path / "new")}
+    assert "Written to" in say(*words)[1]

@@ -98,11 +98,31 @@ def test_without_a_token_nothing_is_frozen(say, hub, connect, data, small):
     assert json.loads(say("runs", "list", "--json")[1]) == []
 
 
+def test_what_is_erased_leaves_the_repository_too(say, hub, ann, train, monkeypatch):
+    run_id = train()
+    pair = json.loads(say("pairs", "list", "--json")[1])["pairs"][0]["id"]
+    assert pair in str(hub.file(REPO, f"runs/{run_id}/pairs.jsonl", repo_type="model"))
+    code, _, err = say("erase", pair, "--yes")
+    assert code == 2 and "queued and learns from" in err
+    say("runs", "stop", run_id)
+    monkeypatch.delenv("HF_TOKEN")
+    code, out, _ = say("erase", pair, "--yes")
+    assert code == 1 and f"Still in {REPO}: where a run there holds it: sign in" in out
+    monkeypatch.setenv("HF_TOKEN", ann)
+    code, out, _ = say("erase", "--waiting")
+    assert code == 0 and f"Erased in {REPO}." in out and f"earlier commits of {REPO}" in out
+    assert pair not in str(hub.file(REPO, f"runs/{run_id}/pairs.jsonl", repo_type="model"))
+    assert say("erase", "--waiting")[1].strip() == "Nothing to erase."
+    code, _, err = say("erase", pair, "--waiting")
+    assert code == 2 and "named beside --waiting" in err
+
+
 def test_a_run_goes_to_a_job_and_comes_back(say, hub, ann, train, monkeypatch):
     inside = f'PYTHONPATH={ROOT} exec {sys.executable} {SCRIPT} quick "$0" work box 600 "$4"'
     monkeypatch.setattr(hub_jobs, "_COMMAND", inside)
     monkeypatch.setattr("rlhfv.services.backends.Backends._operations", lambda *_: (65e12 * 1500, 0.5))
     assert say("train", "--backend", REPO, "--flavor", "h9000", "--detach")[0] == 2
+    assert json.loads(say("runs", "list", "--json")[1]) == [], "nothing is left of what could not be sent"
     run_id = train("--flavor", "t4-small")
     [job] = hub.jobs.all
     assert job.spec["flavor"] == "t4-small" and job.spec["timeoutSeconds"] == 2 * (3000 + 300)

@@ -283,3 +283,13 @@ def test_pairs_of_one_image_stay_in_one_batch():
     other = LengthGroups([100] * 64, images, 8, seed=1)
     other.set_epoch(1)
     assert list(other) != order
+
+
+def test_the_widest_come_first_and_a_smaller_batch_last():
+    lengths = [100 + number for number in range(30)]
+    order = list(LengthGroups(lengths, range(30), 8, seed=2))
+    batches = [order[start : start + 8] for start in range(0, 30, 8)]
+    assert 29 in batches[0]
+    assert len(batches[-1]) == 6
+    spread = [max(batch) - min(batch) for batch in batches]
+    assert sum(spread) < 4 * 20  # drawn by chance it would be about 4 times 23

@@ -100,10 +100,11 @@ def test_trained_parameters_are_counted_exactly(bases):
 
 def test_the_share_of_a_batch_that_fits_divides_it():
     cost = Cost(0, 0, fixed=1000, per_token=10, step_flops=0, reference_flops=0, image_flops=0)
-    assert pairs_at_once(16, 100, cost, available=10**9) == 16
-    assert pairs_at_once(16, 100, cost, available=20_000) == 4
-    assert pairs_at_once(6, 100, cost, available=14_000) == 3
-    assert pairs_at_once(16, 100, cost, available=0) == 1
+    assert pairs_at_once(16, 200, cost, available=10**9) == 16
+    assert pairs_at_once(16, 200, cost, available=20_000) == 4
+    assert pairs_at_once(16, 150, cost, available=20_000) == 8
+    assert pairs_at_once(6, 200, cost, available=14_000) == 3
+    assert pairs_at_once(16, 200, cost, available=0) == 1
 
 
 def test_memory_grows_with_full_tuning_and_shrinks_with_checkpointing(bases):

@@ -21,7 +21,9 @@ def test_a_run_takes_half_of_trls_operations_and_a_step_half_of_its_memory(shape
     assert found.one >= 1.7
 
 
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+@pytest.mark.parametrize(
+    "checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["kept", "checkpointed"]
+)
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_two_pairs_of_an_image_take_far_less_in_the_first_epoch_already(checkpointing):
     found = compare(SHAPES[0], checkpointing, pairs=2)

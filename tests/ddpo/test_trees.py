@@ -80,5 +80,13 @@ def test_units_of_halving_sizes_are_never_torn(sizes):
             assert holding <= 1 or size > small
 
 
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=20), st.integers(1, 6))
+def test_the_first_unit_is_in_the_first_full_batch(sizes, size):
+    units = gather([number for number, size in enumerate(sizes) for _ in range(size)])
+    first = fill_batches(units, size)[0]
+    if len(first) == size and sum(sizes) >= size and len(units[0]) >= size:
+        assert first == units[0][:size]
+
+
 def test_single_members_keep_their_order():
     assert fill_batches([[3], [1], [2], [0], [4]], 2) == [[3, 1], [2, 0], [4]]

@@ -6,14 +6,14 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlencode
 
-from tests.hub import commits, discussions, files, jobs, lfs, people, repos, xet
+from tests.hub import commits, discussions, files, jobs, lfs, openid, people, repos, spaces, xet
 from tests.hub.faults import Fault, Faults
 from tests.hub.people import People
 from tests.hub.server import HubServer
 from tests.hub.storage import Commit, File, Repo, Storage
 from tests.hub.wire import Refusal, Request, Route
 
-AREAS = (people, repos, files, commits, discussions, jobs, lfs, xet)
+AREAS = (people, openid, repos, files, commits, discussions, jobs, spaces, lfs, xet)
 
 
 class Hub:
@@ -29,6 +29,8 @@ class Hub:
         self.faults = Faults()
         self.uploads = lfs.Uploads()
         self.jobs = jobs.Jobs(self.storage.folder / "jobs")
+        self.spaces = spaces.Spaces()
+        self.openid = openid.OpenId()
         self.part_size = 5_000_000_000
         self.routes: list[Route] = [route for area in AREAS for route in area.ROUTES]
         self.requests: list[Request] = []

@@ -3,7 +3,8 @@
 import base64
 import re
 import secrets
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 
 from tests.hub.storage import Repo
 from tests.hub.wire import REPO, Refusal, Request, Response, reply
@@ -29,6 +30,33 @@ class Token:
         return right in given or (right == "repo.content.read" and "repo.write" in given)
 
 
+@dataclass(frozen=True)
+class AppToken:
+    """What an app got that somebody signed in to: it ends at `until`, in seconds since 1970, and is good for its OAuth
+    `scopes`. `made` are the repositories that this app made, the only ones that "contribute-repos" is about.
+    """
+
+    person: str
+    app: str
+    scopes: frozenset[str]
+    until: float
+    made: set[str] = field(default_factory=set)
+    role = "oauth"
+
+    @property
+    def grants(self) -> dict[str, frozenset[str]]:
+        return {self.person: frozenset({"job.write"})} if "jobs" in self.scopes else {}
+
+    def allows(self, right: str, repo_name: str) -> bool:
+        namespace, new = repo_name.split("/")[-2], repo_name.endswith("/")
+        wider = {"repo.content.read": {"read-repos"}, "discussion.write": {"write-discussions"}}.get(right, set())
+        if namespace != self.person:
+            return False
+        if "manage-repos" in self.scopes or (not new and (wider | {"write-repos"}) & self.scopes):
+            return True
+        return "contribute-repos" in self.scopes and (new or repo_name in self.made)
+
+
 ISSUED: set[str] = set()
 """Every token that a Hub of this process gave to somebody."""
 
@@ -37,7 +65,8 @@ class People:
     def __init__(self):
         self.names: list[str] = []
         self.organizations: dict[str, dict[str, str]] = {}
-        self._tokens: dict[str, Token] = {}
+        self._tokens: dict[str, Token | AppToken] = {}
+        self._made: dict[str, set[str]] = {}
 
     def add(self, name: str, scopes, value: str | None) -> str:
         if name not in self.names:
@@ -54,14 +83,29 @@ class People:
             self._tokens[value] = Token(name, "fineGrained", grants)
         return value
 
+    def issue(self, token: AppToken) -> str:
+        """A new token for an app."""
+        value = f"hf_{secrets.token_hex(17)}"
+        ISSUED.add(value)
+        self._tokens[value] = replace(token, made=self._made.setdefault(token.app, set()))
+        return value
+
+    def note_made(self, token: Token | AppToken, path: str) -> None:
+        """Somebody made this repository."""
+        if isinstance(token, AppToken):
+            token.made.add(path)
+
+    def expire(self, value: str) -> None:
+        self._tokens[value] = replace(self._tokens[value], until=0.0)
+
     def revoke(self, value: str) -> None:
         del self._tokens[value]
 
-    def identify(self, authorization: str) -> Token | None:
+    def identify(self, authorization: str) -> Token | AppToken | None:
         if not authorization:
             return None
         token = self._tokens.get(authorization.removeprefix("Bearer ").strip())
-        if token is None:
+        if token is None or (isinstance(token, AppToken) and token.until < time.time()):
             raise Refusal(401, "Invalid credentials in Authorization header")
         return token
 

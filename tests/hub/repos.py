@@ -25,7 +25,10 @@ def create(hub, request: Request) -> Response:
         repo = hub.storage.repos.get(f"{kind}/{id}")
         if repo is None:
             hub.people.check_namespace(request.token, kind, id.partition("/")[0])
+            if kind == "spaces":
+                hub.spaces.all[id] = hub.spaces.prepare(hub, id, wanted)
             repo = hub.storage.create(kind, id, request.person, private, wanted.get("sdk"))
+            hub.people.note_made(request.token, repo.path)
             return reply({"url": f"{hub.endpoint}/{repo.page}", "name": repo.id, "id": repo.id})
     if not hub.people.may_read(request.token, repo):
         hub.people.check_namespace(request.token, kind, repo.namespace)

@@ -20,8 +20,10 @@ KEPT_BODY = 1_000_000
 
 
 def without_secrets(request: Request) -> bytes:
-    """The body as far as no token belongs there: a job's secrets are made for them."""
-    if not re.fullmatch(r"POST /api/jobs/[^/]+", str(request)):
+    """The body as far as no token belongs there: the secrets of a job or a Space are made for them."""
+    if re.fullmatch(r"POST /api/spaces/[^/]+/[^/]+/secrets", str(request)):
+        return b""
+    if not re.fullmatch(r"POST /api/(jobs/[^/]+|repos/create|spaces/[^/]+/[^/]+/duplicate)", str(request)):
         return request.body
     return json.dumps({**request.json(), "secrets": None}).encode()
 
@@ -100,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
         except Dropped:
             self.close_connection = True
         finally:
-            request.done, request.token = True, None
+            request.done, request.token, request.client = True, None, None
             if len(request.body) > KEPT_BODY:
                 request.body = b""
 
@@ -128,7 +130,8 @@ class Handler(BaseHTTPRequestHandler):
             refusal.headers = fault.headers
             return refusal.response()
         try:
-            request.token = hub.people.identify(authorization)
+            request.client = hub.openid.client(authorization)
+            request.token = None if request.client else hub.people.identify(authorization)
             request.person = request.token and request.token.person
             if handle is None:
                 raise Refusal(404, "Sorry, we can't find the page you are looking for.")

@@ -34,6 +34,7 @@ class Request:
     leaks: tuple[str, ...] = ()
     body: bytes = field(default=b"", repr=False)
     token: Any = field(default=None, repr=False)
+    client: Any = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"

@@ -1,7 +1,8 @@
 """A worker process whose trainer is a small one: `hub_worker.py KIND REPO FOLDER NAME [LEASE [RUN]]`, HF_TOKEN set.
 
 As a trainer: `hub_worker.py train STEPS SECONDS RUN_FOLDER`; it counts, keeps a checkpoint at every second step, goes
-on from the last one, and stops when the file `stop` is there.
+on from the last one, and stops when the file `stop` is there. `hub_worker.py learn SECONDS RUN_FOLDER` is the true
+trainer, which takes so many seconds more a step and keeps a checkpoint at every second one.
 """
 
 import json
@@ -52,7 +53,26 @@ def keep_checkpoint(folder: RunFolder, step: int) -> None:
     (place / "trainer_state.json").write_text(json.dumps({"global_step": step}))
 
 
+def learn(seconds: float, folder: str) -> int:
+    from rlhfv.ddpo import attempt, trainer
+    from rlhfv.ddpo.train import main
+
+    step = trainer.DDPOTrainer.training_step
+
+    def slow_step(self, *arguments, **named):
+        time.sleep(seconds)
+        print(f"step {self.state.global_step + 1}", flush=True)
+        return step(self, *arguments, **named)
+
+    trainer.DDPOTrainer.training_step = slow_step
+    trainer.EVENTS_A_SECOND = float("inf")
+    attempt.LOOKS = 4
+    return main([folder])
+
+
 def command(kind: str, folder: Path) -> list[str]:
+    if kind == "true":
+        return [sys.executable, __file__, "learn", "0.4", str(folder)]
     if kind == "error":
         what = "folder.append_event('error', what='The loss is not a number.', why='The rate is 5.', fix='Lower it.')"
         code = f"import sys; from rlhfv.run_folder import RunFolder; folder = RunFolder(sys.argv[1]); {what}"
@@ -75,5 +95,7 @@ def work(kind: str, repo: str, folder: str, name: str, lease: str = "600", run_i
 if __name__ == "__main__":
     if sys.argv[1] == "train":
         train(int(sys.argv[2]), float(sys.argv[3]), RunFolder(sys.argv[4]))
+    elif sys.argv[1] == "learn":
+        sys.exit(learn(float(sys.argv[2]), sys.argv[3]))
     else:
         work(*sys.argv[1:])

@@ -141,6 +141,20 @@ def test_a_bundle_is_trained_in_place_and_goes_on_from_its_checkpoint(run, tmp_p
     assert told == trained.read_events()[0]
 
 
+def test_another_version_is_told_and_how_to_use_the_bundle_s(run, tmp_path, work):
+    said = []
+    folder = bundle.pack(run, tmp_path / "bundle")
+    leash.work_folder(folder, said.append, 0.01)
+    assert said and not any(event["kind"] == "warn" for event in said), "the same one needs no warning"
+    folder = bundle.pack(run, tmp_path / "other")
+    [wheel] = folder.glob("*.whl")
+    other = wheel.rename(wheel.with_name("rlhfv-9.9+0123456789ab-py3-none-any.whl"))
+    leash.work_folder(folder, said.append, 0.01)
+    [warning] = [event for event in said if event["kind"] == "warn"]
+    assert "sent with rlhfv 9.9+0123456789ab" in warning["what"]
+    assert f"pip install -r other/requirements.txt other/{other.name}" in warning["fix"]
+
+
 @pytest.mark.parametrize(("kind", "words"), [("error", "The rate is 5"), ("vanish", "about to vanish")])
 def test_a_bundle_whose_training_fails_says_why(run, tmp_path, work, kind, words):
     work(kind)

@@ -15,8 +15,10 @@ from rlhfv.errors import NotFound, RunFailed
 from rlhfv.publishing.hub import Hub, HubRefused
 from rlhfv.publishing.token import Token
 from rlhfv.run_folder import RunFolder
-from rlhfv.runs import hub_runs
+from rlhfv.runs import hub_runs, leash
 from rlhfv.runs.hub_runs import HubRuns
+from rlhfv.runs.worker import Worker
+from tests.runs import hub_worker
 
 REPO = "ann/runs"
 SCRIPT = Path(__file__).with_name("hub_worker.py")
@@ -164,7 +166,7 @@ def test_a_worker_that_dies_gives_the_run_to_another(open_runs, make_run, start)
     runs.send(run)
     first = start("middling", "first", 1.5)
     wait_until(lambda: runs.get(run.id).step >= 4)
-    checkpoints = [path for path in runs.hub._api.list_repo_files(REPO) if "trainer_state" in path]
+    checkpoints = wait_until(lambda: [path for path in runs.hub._api.list_repo_files(REPO) if "trainer_state" in path])
     assert len(checkpoints) == 1, "one checkpoint at a time is there"
     first.kill()
     first.wait()
@@ -249,6 +251,49 @@ def test_what_cannot_be_sent_is_refused(hub, open_runs, runs, make_run, connect)
     with pytest.raises(RunFailed, match="is public"):
         runs.send(run)
     assert not any(NAME in path for path in hub.paths(REPO, repo_type="model"))
+
+
+def test_a_worker_whose_token_may_not_write_says_so_and_takes_nothing(hub, open_runs, runs, make_run, tmp_path):
+    run = make_run()
+    runs.send(run)
+    worker = Worker(open_runs(secret=hub.user("ann", "read")), tmp_path / "work", "box")
+    with pytest.raises(HubRefused) as told:
+        worker.work(once=True)
+    assert "(403)" in told.value.what and "repo.write" in told.value.why and told.value.fix
+    assert runs.get(run.id).state == "queued" and runs.workers() == []
+
+
+def test_what_the_hub_does_not_take_at_the_end_stays_here(hub, runs, make_run, tmp_path, monkeypatch, caplog):
+    """A token may be revoked while a run works for hours."""
+    run, beat = make_run(), runs.beat
+    runs.send(run)
+
+    def refuse_the_end(given, operations=(), **changes):
+        if changes.get("state") == "done":
+            raise HubRefused("It was refused (401).", "The token is not valid any more.", "Sign in again.")
+        return beat(given, operations, **changes)
+
+    monkeypatch.setattr(runs, "beat", refuse_the_end)
+    monkeypatch.setattr(leash, "build_command", lambda _, path: hub_worker.command("quick", path))
+    worker = Worker(runs, tmp_path / "box", "box", beat=0.2, poll=0.1, tell=lambda text: None)
+    with pytest.raises(HubRefused):
+        worker.work(once=True)
+    (kept,) = tmp_path.glob("*-kept/*")
+    assert kept.name == run.id
+    assert (kept / "adapter" / "adapter_model.safetensors").is_file()
+    assert str(kept) in caplog.text
+    assert not list((tmp_path / "box").glob("*/runs"))
+
+
+def test_a_worker_at_work_is_seen_with_its_run(runs, make_run):
+    run = make_run()
+    runs.send(run)
+    runs.greet("box", {"cpus": 2})
+    assert [(worker.name, worker.run) for worker in runs.workers()] == [("box", "")]
+    got = runs.claim("box")
+    assert runs.workers()[0].run == "a run" and runs.workers()[0].seen >= runs.get(run.id).seen
+    runs.beat(got, state="done")
+    assert runs.workers()[0].run == ""
 
 
 def test_a_run_is_there_once(runs, make_run):

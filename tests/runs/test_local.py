@@ -366,11 +366,28 @@ def test_racing_supervisors_start_each_run_once(runs, work, monkeypatch):
 
 
 def test_the_training_command(monkeypatch, tmp_path):
-    monkeypatch.setattr(local, "_has_gpu", lambda: False)
+    monkeypatch.setattr(local, "has_gpu", lambda: False)
     monkeypatch.setattr(sys, "platform", "linux")
     command = local.build_command("training", tmp_path)
     assert command[:4] == [sys.executable, "-m", "accelerate.commands.launch", "--cpu"]
     assert command[-3:] == ["-m", "rlhfv.ddpo.train", str(tmp_path)]
-    monkeypatch.setattr(local, "_has_gpu", lambda: True)
+    monkeypatch.setattr(local, "has_gpu", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     assert local.build_command("training", tmp_path)[3:] == ["-m", "rlhfv.ddpo.train", str(tmp_path)]
     assert local.build_command("evaluation", tmp_path)[1:] == ["-m", "rlhfv.evaluation.run", str(tmp_path)]
+
+
+@pytest.mark.parametrize(("visible", "batch", "processes"), [("0,1", 8, "2"), ("0,1,2", 8, "2"), ("0,1,2,3", 3, "3")])
+def test_training_takes_as_many_gpus_as_share_a_batch_evenly(monkeypatch, tmp_path, visible, batch, processes):
+    monkeypatch.setattr(local, "has_gpu", lambda: True)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    folder = RunFolder(tmp_path / "run")
+    folder.create({"kind": "training", "training": {"batch_size": batch}}, [], Path)
+    command = local.build_command("training", folder.path)
+    assert command[command.index("--num_processes") + 1] == processes
+    assert "--multi_gpu" in command
+    (tmp_path / "cache" / "accelerate").mkdir(parents=True)
+    (tmp_path / "cache" / "accelerate" / "default_config.yaml").touch()
+    assert local.build_command("training", folder.path)[3:] == ["-m", "rlhfv.ddpo.train", str(folder.path)]

@@ -67,6 +67,7 @@ def scripted_entry(**fields):
         "id": "scripted",
         "title": "Scripted",
         "source": "scripted",
+        "revision": None,
         "licence": "apache-2.0",
         "notice": "",
         "world": None,

@@ -2,13 +2,15 @@ import io
 import json
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from rlhfv.corrections.edits import Edit
-from rlhfv.errors import Forbidden, InvalidData, NotFound
+from rlhfv.errors import Forbidden, InvalidData, NotFound, RunFailed, StudioError
 from rlhfv.run_folder import RunFolder
 from rlhfv.services.actor import local_actor
+from rlhfv.services.backends import Place
 from rlhfv.services.terms import Terms
 
 ME = local_actor("Ada")
@@ -227,3 +229,104 @@ def test_signed_out_the_rows_wait_and_the_next_push_takes_them_out(services, hub
     services.publishing.sign_in(ME, token)
     services.publishing.push(ME, "ann/pairs")
     assert "Zebulon" not in rows_at_head(hub, "ann/pairs") and not hub.find(image)
+
+
+RUNS = "ann/runs"
+
+
+@pytest.fixture
+def sent(services, hub, connect, picture, other_picture, monkeypatch):
+    """Two pairs in a run that was sent to a repository and has ended there; `sent.erased` is the one to erase."""
+    from rlhfv.ddpo.check import CheckReport
+    from rlhfv.ddpo.config import TrainingConfig
+
+    connect()
+    answer, name = ask(services, picture, SECRET)
+    kept_answer, kept_name = ask(services, other_picture, "What is it?")
+    pair, kept = correct(services, answer, "whispers"), correct(services, kept_answer, "shouts")
+    token = hub.user("ann")
+    services.publishing.sign_in(ME, token)
+    monkeypatch.setattr("rlhfv.services.training.check_run", lambda pairs, *_, **__: CheckReport(len(pairs), ()))
+    run = services.backends.start(ME, TrainingConfig(), Place(RUNS))
+    image = services.corrections.shelf.path(name).read_bytes()
+    kept_image = services.corrections.shelf.path(kept_name).read_bytes()
+    assert hub.find("Zebulon") and hub.find(image) and hub.find(kept_image)
+    return SimpleNamespace(
+        run=run.id, pair=pair, kept=kept, name=name, image=image, kept_image=kept_image, token=token
+    )
+
+
+@pytest.mark.parametrize("forget", [False, True], ids=["head", "history"])
+@pytest.mark.parametrize("known", [True, False], ids=["known run", "run deleted here"])
+def test_nothing_stays_in_the_head_of_a_repository_of_runs(services, hub, sent, forget, known):
+    services.backends.stop(ME, sent.run)
+    hub.commit_as("ann", RUNS, {f"runs/{sent.run}/adapter/adapter_config.json": b"{}"}, repo_type="model")
+    if not known:
+        services.training.delete(ME, sent.run)
+    erased = services.erasing.erase(ME, [sent.pair], forget_history=forget)
+    assert erased.repos == (RUNS,) and erased.waiting == ()
+    for trace in ("Zebulon", sent.pair, sent.name, sent.image):
+        assert not hub.find(trace), trace
+        assert bool(hub.find(trace, history=True)) != forget, trace
+    assert hub.find(sent.kept) and hub.find(sent.kept_image)
+    rows = hub.file(RUNS, f"runs/{sent.run}/pairs.jsonl", repo_type="model").decode().splitlines()
+    assert [json.loads(row)["id"] for row in rows] == [sent.kept]
+    told = " ".join(erased.unreached)
+    assert f"what the run {sent.run} learnt, in {RUNS}" in told and f"machines that took runs from {RUNS}" in told
+    assert (f"earlier commits of {RUNS}" in told) != forget
+    if known:
+        resumed = services.backends.resume(ME, sent.run)
+        assert resumed.state == "queued", "it can go on, without the pair"
+        warnings = [event for event in services.training.events(ME, sent.run)[0] if event["kind"] == "warn"]
+        assert len({event["message"] for event in warnings}) == 1 and len(warnings) == 2, "told here and there"
+    assert hub.leaks == []
+
+
+def test_a_run_that_waits_there_is_stopped_first(services, hub, sent):
+    with pytest.raises(RunFailed, match="queued and learns from"):
+        services.erasing.erase(ME, [sent.pair])
+    services.training.local.note_remote(sent.run, {**services.training.run(ME, sent.run).remote, "state": "stopped"})
+    [(repo, reason)] = services.erasing.erase(ME, [sent.pair]).waiting
+    assert repo == RUNS and f"The run '{sent.run}' is queued in {RUNS}" in reason and hub.find("Zebulon")
+    services.backends.refresh(ME, sent.run)
+    services.backends.stop(ME, sent.run)
+    assert services.erasing.erase_waiting(ME).repos == (RUNS,) and not hub.find("Zebulon")
+    assert services.erasing.erase_waiting(ME).repos == (), "nothing waits any longer"
+
+
+@pytest.mark.parametrize("again", ["start", "resume"])
+def test_signed_out_it_waits_and_the_next_run_takes_it_out(services, hub, sent, again):
+    from rlhfv.ddpo.config import TrainingConfig
+
+    services.backends.stop(ME, sent.run)
+    services.publishing.sign_out(ME)
+    erased = services.erasing.erase(ME, [sent.pair])
+    [(repo, reason)] = erased.waiting
+    assert repo == RUNS and "sign in" in reason and hub.find("Zebulon")
+    services.publishing.sign_in(ME, sent.token)
+    if again == "resume":
+        services.backends.resume(ME, sent.run)
+    else:
+        services.backends.start(ME, TrainingConfig(), Place(RUNS))
+    assert not hub.find("Zebulon") and not hub.find(sent.image)
+
+
+def test_a_repository_that_its_owner_sees_no_longer_is_gone_and_holds_nothing(services, hub, connect, sent):
+    services.backends.stop(ME, sent.run)
+    connect(sent.token).delete_repo(RUNS)
+    erased = services.erasing.erase(ME, [sent.pair])
+    assert erased.waiting == () and any("if it was renamed" in sentence for sentence in erased.unreached)
+
+
+def test_what_a_stranger_does_not_see_waits_for_its_owner(services, hub, sent):
+    from rlhfv.ddpo.config import TrainingConfig
+
+    services.backends.stop(ME, sent.run)
+    services.publishing.sign_in(ME, hub.user("eve"))
+    [(repo, reason)] = services.erasing.erase(ME, [sent.pair]).waiting
+    assert repo == RUNS and f"no repository {RUNS} that this token sees" in reason and "its owner" in reason
+    with pytest.raises(StudioError):
+        services.backends.start(ME, TrainingConfig(), Place(RUNS))
+    assert services.backends.sent.waiting() == [RUNS] and hub.find("Zebulon"), "a stranger's try settles nothing"
+    services.publishing.sign_in(ME, sent.token)
+    assert services.erasing.erase_waiting(ME).repos == (RUNS,) and not hub.find("Zebulon")

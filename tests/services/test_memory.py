@@ -23,7 +23,7 @@ DEMO = RECIPES["demo"]
 def training(services, monkeypatch):
     """Runs need 3 GB where 1 GB is free; their work is counting slowly, until they are stopped."""
     report = CheckReport(5, (), memory=3_000_000_000, available=1_000_000_000)
-    monkeypatch.setattr("rlhfv.services.training.check_run", lambda *_: report)
+    monkeypatch.setattr("rlhfv.services.training.check_run", lambda *_, **__: report)
     monkeypatch.setattr("rlhfv.models.local.LocalModel.load", lambda entry: ScriptedModel())
     monkeypatch.setattr(local, "build_command", lambda _, folder: [sys.executable, str(WORKERS), "slow", str(folder)])
     monkeypatch.setattr(local, "_free_memory", lambda: 1_000_000_000)

@@ -11,10 +11,13 @@ from rlhfv.settings import Settings
 
 ROOMS = (
     *("chat", "corrections", "hints", "queue", "answering", "reviewing"),
-    *("training", "publishing", "backends", "erasing", "members", "evaluation"),
+    *("training", "publishing", "backends", "erasing", "members", "evaluation", "sharing"),
 )
 # What these say is the same for everybody.
-FOR_EVERYBODY = {"recipes", "can_add_oracle_pairs", "can_evaluate", "picture", "address", "may_sign_in_as_owner"}
+FOR_EVERYBODY = {
+    *("recipes", "can_add_oracle_pairs", "can_evaluate", "picture", "address", "may_sign_in_as_owner"),
+    *("open_link", "open_picture"),
+}
 # What the studio does by itself, for its owner.
 FOR_ITSELF = {"start_background", "push_as_owner"}
 

@@ -167,7 +167,7 @@ def test_a_pair_is_erased_after_it_was_asked(page, services, ada, answer):
     assert "1 pair" in texts(asked["pairs-status"]) and "Nothing brings them back" in texts(asked["pairs-status"])
     assert services.corrections.mine(ada) == [pair], "asking takes nothing away"
     gone = page.fire("pairs-status", "edit", ada, 0, *NO_FILTERS, data={"act": "erase", "ref": pair.id})
-    assert "Erased here" in texts(gone[-1]["pairs-status"]) and "exports, backups" in texts(gone[-1]["pairs-status"])
+    assert "Erased here" in texts(gone[-1]["pairs-status"]) and "backups" in texts(gone[-1]["pairs-status"])
     assert services.corrections.mine(ada) == [] and "No pairs yet." in texts(gone[-1]["pairs-list"])
     with pytest.raises(NotFound):
         services.corrections.history(ada, pair.id)

@@ -28,6 +28,9 @@ RUN = Run(
 )
 
 
+HERE = ("here", "", None, "")
+
+
 class InventedRuns:
     def __init__(self, *runs):
         self.all, self.events, self.calls = list(runs), [], []
@@ -68,7 +71,7 @@ def tick(page, who, before=None):
 
 
 def visit(page, who):
-    return page.fire("tab-train", "select", who, "", [], None)
+    return page.fire("tab-train", "select", who, "", [], None, "here", "")
 
 
 def test_a_running_run_is_found_again_and_polled_until_nothing_is_new(page, runs, ada):
@@ -110,12 +113,12 @@ def test_a_run_that_ends_while_one_looks_has_its_corrections_asked_again(page, r
 
 def test_what_is_asked_of_a_run_reaches_the_service_and_deleting_asks_first(page, runs, ada):
     for act in ("stop", "resume"):
-        page.fire("run-heading", "select", ada, [], None, data={"act": act, "ref": RUN.id})
+        page.fire("run-heading", "select", ada, [], None, *HERE, data={"act": act, "ref": RUN.id})
     runs.all = [replace(runs.all[0], state="failed", error="Out of memory.")]
-    [sure] = page.fire("run-heading", "select", ada, [], None, data={"act": "ask-delete", "ref": RUN.id})
+    [sure] = page.fire("run-heading", "select", ada, [], None, *HERE, data={"act": "ask-delete", "ref": RUN.id})
     assert "Delete for good" in texts(sure["run-heading"]) and "Out of memory." in texts(sure["run-heading"])
     assert [call[0] for call in runs.calls] == ["stop", "resume"]
-    page.fire("run-heading", "select", ada, [], None, data={"act": "delete", "ref": RUN.id})
+    page.fire("run-heading", "select", ada, [], None, *HERE, data={"act": "delete", "ref": RUN.id})
     assert runs.calls[-1] == ("delete", RUN.id)
 
 
@@ -156,34 +159,36 @@ def test_a_run_without_room_is_asked_about_and_the_answer_reaches_the_service(pa
         return runs.all[0]
 
     monkeypatch.setattr(services.training, "resume", resume)
-    question = page.fire("run-heading", "select", ada, [], None, data={"act": "resume", "ref": RUN.id})[-1]
+    question = page.fire("run-heading", "select", ada, [], None, *HERE, data={"act": "resume", "ref": RUN.id})[-1]
     assert [act for act, _ in acts(question["train-message"])] == ["wait", "anyway", "cancel"]
     form = [RECIPES["demo"].to_dict()[name] for name in form_names(page)]
     answer = {"act": "wait", "ref": RUN.id}
-    shown = page.fire("train-message", "select", ada, None, "", "", "demo", *form, data=answer)
+    shown = page.fire("train-message", "select", ada, None, (), *HERE, "", "", "demo", *form, data=answer)
     assert asked == [(RUN.id, ""), (RUN.id, "wait")] and shown[-1]["train-message"] == []
-    left = page.fire("train-message", "select", ada, None, "", "", "demo", *form, data={**answer, "act": "cancel"})
+    left = page.fire(
+        "train-message", "select", ada, None, (), *HERE, "", "", "demo", *form, data={**answer, "act": "cancel"}
+    )
     assert left[-1]["train-message"] == [] and len(asked) == 2
 
 
 def test_duplicating_fills_the_form_and_starts_from_the_same_pairs(page, runs, ada):
-    [shown] = page.fire("run-heading", "select", ada, [], None, data={"act": "duplicate", "ref": RUN.id})
+    [shown] = page.fire("run-heading", "select", ada, [], None, *HERE, data={"act": "duplicate", "ref": RUN.id})
     assert shown["recipe"] == "paper" and shown["setting-beta"] == 0.5
     assert "same frozen pairs" in texts(shown["train-copied"])
     assert f"--data /runs/{RUN.id} --recipe paper" in texts(shown["train-command"])
     form = [RECIPES["paper"].to_dict()[name] for name in form_names(page)]
-    page.fire("start-run", "click", ada, None, RUN.id, "", "paper", *form)
+    page.fire("start-run", "click", ada, None, *HERE, RUN.id, "", "paper", *form)
     assert runs.calls[-1] == ("duplicate", RUN.id, RECIPES["paper"], "", "")
 
 
 def form_names(page):
     ids = [part.elem_id for part in page.events["check-run", "click"][0].inputs]
-    return [each.removeprefix("setting-").replace("-", "_") for each in ids[2:]]
+    return [each.removeprefix("setting-").replace("-", "_") for each in ids[3:]]
 
 
 def test_a_run_without_pairs_is_refused_with_a_reason(page, ada):
     form = [RECIPES["demo"].to_dict()[name] for name in form_names(page)]
-    last = page.fire("start-run", "click", ada, None, "", "", "demo", *form)[-1]
+    last = page.fire("start-run", "click", ada, None, *HERE, "", "", "demo", *form)[-1]
     assert last["train-message"][0][1]["role"] == "alert"
     assert "no pairs yet" in texts(visit(page, ada)["train-counts"])
 
@@ -191,9 +196,13 @@ def test_a_run_without_pairs_is_refused_with_a_reason(page, ada):
 def test_the_command_follows_the_form(page, ada):
     form = [RECIPES["demo"].to_dict()[name] for name in form_names(page)]
     form[form_names(page).index("beta")] = 0.25
-    assert "--beta 0.25" in texts(page.fire("setting-beta", "input", ada, "", "", "demo", *form)["train-command"])
+    assert "--beta 0.25" in texts(
+        page.fire("setting-beta", "input", ada, *HERE, "", "", "demo", *form)["train-command"]
+    )
     form[form_names(page).index("beta")] = -3
-    assert page.fire("setting-beta", "input", ada, "", "", "demo", *form)["train-command"][0][1]["role"] == "alert"
+    assert (
+        page.fire("setting-beta", "input", ada, *HERE, "", "", "demo", *form)["train-command"][0][1]["role"] == "alert"
+    )
 
 
 def test_each_state_offers_what_can_be_done():
@@ -211,6 +220,13 @@ def test_warnings_are_said_once_and_skipped_pairs_are_counted():
     events = [{"kind": "warn", "what": "A."}] * 3 + [{"kind": "skip", "reason": "cut"}] * 2
     said = texts(runs_view.notes(events))
     assert said.count("A.") == 1 and "2 pairs left out" in said
+
+
+def test_a_run_that_is_done_shows_what_it_took_beside_what_was_estimated():
+    figures = {"seconds": 90.0, "memory": 2e9, "estimated_seconds": 80.0, "estimated_memory": 3e9}
+    folder = SimpleNamespace(read_results=lambda: {"figures": figures})
+    assert "It took 90 s" in texts(train_view.outcome(replace(RUN, state="done"), folder))
+    assert train_view.outcome(replace(RUN, state="running"), folder) == []
 
 
 def test_asking_again_shows_verdicts_and_who_judged():

@@ -6,6 +6,7 @@ from importlib import resources
 
 import gradio as gr
 
+from rlhfv.models.remote import LINE
 from rlhfv.studio.app import build_theme, read_asset
 from rlhfv.studio.wiring import NAMES
 
@@ -19,7 +20,8 @@ def test_no_event_is_open_to_the_api(page):
 
 def test_every_queued_event_has_a_limit_and_generators_share_the_models(page):
     model = [function for function in page.demo.fns.values() if function.concurrency_id == "model"]
-    assert {(function.name, function.concurrency_limit) for function in model} >= {("ask", 24), ("regenerate", 24)}
+    assert {(function.name, function.concurrency_limit) for function in model} >= {("ask", 64), ("regenerate", 64)}
+    assert LINE <= 64 - 16, "those who wait for servers leave room for those who ask the model here"
     unlimited = {function.name for function in page.demo.fns.values() if function.concurrency_limit is None}
     assert unlimited <= {"tick"}
     assert page.demo.max_queue_size if hasattr(page.demo, "max_queue_size") else page.demo._queue.max_size

@@ -44,6 +44,13 @@ function onSelectionChange() {
 }
 document.addEventListener("selectionchange", onSelectionChange);
 
+// What is being typed into the popover counts before the page goes away.
+function onLeave() {
+  if (!root.isConnected) return document.removeEventListener("studio:leave", onLeave);
+  settle();
+}
+document.addEventListener("studio:leave", onLeave);
+
 // The click comes after the selection has settled, and also when a drag ended outside the text.
 function onClick(event) {
   if (!root.isConnected) return document.removeEventListener("click", onClick);
