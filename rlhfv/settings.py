@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -48,7 +49,9 @@ class RemoteVoice:
     def read_key(self) -> str:
         """The key as it is now; "" where none is to be sent. Raises `InvalidData` where the named place has none."""
         if self.key_env:
-            key, place = os.environ.get(self.key_env, ""), f"the variable {self.key_env}"
+            # Somebody may have typed the key itself where its variable belongs: what looks like none is not repeated.
+            named = self.key_env if re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_env) else "that was named"
+            key, place = os.environ.get(self.key_env, ""), f"the variable {named}"
         elif self.key_file:
             place = f"the file {self.key_file.name}"
             try:
@@ -255,7 +258,7 @@ def _with_keys(voices: Sequence[RemoteVoice], variables: Sequence[str], files: S
                 raise InvalidData(
                     f"{flag} does not say for which voice.",
                     f"There are {len(servers)} servers, and a key must not reach another's.",
-                    f"Write {flag} NAME={place if field == 'key_env' else 'FILE'}, once for each.",
+                    f"Write {flag} NAME={'VARIABLE' if field == 'key_env' else 'FILE'}, once for each.",
                 )
             for name in meant:
                 if keyed[name].key_env or keyed[name].key_file:

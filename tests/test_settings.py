@@ -128,6 +128,13 @@ def test_a_key_without_a_name_is_for_one_server_only(monkeypatch, capsys):
     assert "must not reach another" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("others", [(), ("--remote", f"B={OPENAI}#b")])
+def test_a_key_typed_in_place_of_its_variable_is_not_repeated(others, capsys):
+    with pytest.raises(SystemExit):
+        parse("--remote", f"A={LAB}#a", *others, "--remote-key-env", "sk-secret")
+    assert "secret" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

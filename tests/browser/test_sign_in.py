@@ -197,6 +197,7 @@ def test_publish_in_ones_own_name(space, visit):
     assert made == {"eve"}
 
 
+@pytest.mark.slow
 def test_members_of_the_spaces_organisation_have_their_roles(space, visit):
     space.hub.openid.person = "ann"
     page = visit("a" * 32, "train")

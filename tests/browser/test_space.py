@@ -46,6 +46,7 @@ def test_what_was_deployed_answers_from_its_own_folder_alone(hub, connect, open_
         process.wait(30)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     (importlib.util.find_spec("spaces") or importlib.util.find_spec("os")).origin is None,
     reason="the package `spaces` is not installed",

@@ -83,9 +83,17 @@ def test_an_answer_full_of_invisible_characters(open_editor):
 
 def test_accessible_tree(open_editor):
     editor = open_editor("A dog here.", [row("A dog here.", "dog", "cat", "object")])
-    assert editor.root.aria_snapshot() == ARIA
+    wait_for_tree(editor.root, ARIA)
     editor.drag("here")
-    assert editor.popover.aria_snapshot() == ARIA_POPOVER
+    wait_for_tree(editor.popover, ARIA_POPOVER)
+
+
+def wait_for_tree(part, wanted):
+    """On a busy machine Gradio shows for a moment how long it has been at work."""
+    until = time.monotonic() + 10
+    while part.aria_snapshot() != wanted and time.monotonic() < until:
+        time.sleep(0.1)
+    assert part.aria_snapshot() == wanted
 
 
 ARIA = """\

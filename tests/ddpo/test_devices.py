@@ -178,7 +178,7 @@ def test_every_weight_is_tuned_on_two_processes_though_some_are_never_asked(laun
 
 @pytest.mark.slow
 def test_split_weights_in_bfloat16_with_checkpoints_and_in_other_families(bases, images, odd, tmp_path):
-    """M-RoPE, tied embeddings; bitwise what two processes with whole weights compute."""
+    """M-RoPE, tied embeddings; what two processes with whole weights compute, whose head works in other pieces."""
     low = {"precision": "bfloat16", "gradient_checkpointing": 1, "epochs": 1}
     plan = []
     for family, changes in (("llava", low), ("smolvlm", {"epochs": 1}), ("qwen2_5_vl", {"epochs": 1})):
@@ -189,7 +189,7 @@ def test_split_weights_in_bfloat16_with_checkpoints_and_in_other_families(bases,
     result = launch(plan, tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     for family in bases:
-        assert_same(tmp_path / f"{family}-True", tmp_path / f"{family}-False", 1e-7)
+        assert_same(tmp_path / f"{family}-True", tmp_path / f"{family}-False", 1e-6)
         assert len(losses(tmp_path / f"{family}-True")) == 3
 
 

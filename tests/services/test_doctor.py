@@ -117,6 +117,7 @@ def test_the_drawn_pictures_and_pairs_are_what_is_said_of_them():
     assert all(old in pairs[0].rejected and new in pairs[0].chosen for old, new in doctor.CORRECTIONS)
 
 
+@pytest.mark.slow
 def test_as_a_verb_it_prints_a_table_or_json(bases, in_process, capsys):
     assert main(["doctor", "--model", str(bases["LLaVA"])]) == 1  # TRL failed
     out, err = capsys.readouterr()

@@ -15,6 +15,7 @@ from tests.apps import ROOT, free_port, wait_until_ready
 from tests.spaces.device import Device, visitor_token
 
 pytest.importorskip("spaces.zero", reason="the package `spaces` is not installed")
+pytestmark = pytest.mark.slow
 
 
 def children_of(pid: int) -> dict[int, str]:
