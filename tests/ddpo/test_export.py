@@ -63,7 +63,7 @@ def test_a_merged_model_answers_as_base_and_adapter(run_folder, bases, tmp_path,
     assert_served_like(bases["llava"], target)
 
 
-@pytest.mark.parametrize("family", ["smolvlm", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", ["smolvlm", pytest.param("qwen2_5_vl", marks=pytest.mark.slow)])
 def test_a_merged_model_keeps_the_video_half_of_its_processor(bases, images, pairs, tmp_path, find_image, family):
     """The processor in memory has none, and vLLM loads no Qwen-VL without it."""
     base = shutil.copytree(bases[family], tmp_path / "base")
@@ -79,7 +79,9 @@ def test_a_merged_model_keeps_the_video_half_of_its_processor(bases, images, pai
     assert answers(target, prompts, find_image) == answers(base, prompts, find_image, run_folder.adapter)
 
 
-@pytest.mark.parametrize("family", ["llava", "smolvlm", "qwen2_5_vl"])
+@pytest.mark.parametrize(
+    "family", ["llava", *(pytest.param(name, marks=pytest.mark.slow) for name in ("smolvlm", "qwen2_5_vl"))]
+)
 def test_a_whole_model_is_given_and_is_a_base(bases, images, pairs, tmp_path, find_image, family):
     runs = LocalRuns(tmp_path / "data")
     config = SHORT.changed(full_tuning=True, learning_rate=1e-3, steps=2)

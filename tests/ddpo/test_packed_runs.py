@@ -37,7 +37,9 @@ def held_out(folder):
     return [event["eval_loss"] for event in events if event["kind"] == "step" and "eval_loss" in event]
 
 
-@pytest.mark.parametrize("family", BUILDERS)
+@pytest.mark.parametrize(
+    "family", ["llava", *(pytest.param(name, marks=pytest.mark.slow) for name in BUILDERS if name != "llava")]
+)
 def test_packed_runs_end_with_the_losses_of_two_rows_a_pair(bases, images, pairs, tmp_path, family):
     some = [*pairs[:9], dataclasses.replace(pairs[9], prompt=Prompt("what is said?", ()))]
     config = SHORT.changed(eval_fraction=0.2, normalised=True, learning_rate=1e-4)
