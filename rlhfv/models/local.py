@@ -24,7 +24,7 @@ from rlhfv.models.generated import BASELINE, NOTHING, Generated, Row
 from rlhfv.models.identity import folder_identity
 from rlhfv.models.processors import load_processor
 from rlhfv.models.prompts import takes_several_images
-from rlhfv.models.streaming import RowStreamer, any_set
+from rlhfv.models.streaming import RowTexts, any_set
 
 __all__ = ["BASELINE", "Generated", "LocalModel", "Row", "answer_both", "load_model"]
 
@@ -146,20 +146,11 @@ class LocalModel:
         """
         if not 1 <= len(rows) <= 2:
             raise ValueError(f"one or two rows, not {len(rows)}")
-        given_up, news = threading.Event(), queue.SimpleQueue()
-        streams: list[tuple[RowStreamer, int] | None] = [None] * len(rows)
-
-        def started(group: list[int], streamer: RowStreamer) -> None:
-            for place, number in enumerate(group):
-                streams[number] = (streamer, place)
-
-        def texts() -> tuple[str, ...]:
-            return tuple("" if stream is None else stream[0].text(stream[1]) for stream in streams)
-
+        given_up, news, texts = threading.Event(), queue.SimpleQueue(), RowTexts(len(rows))
         seeds, stopped = [sampling.seed] * len(rows), any_set(stop, given_up, self._closing)
         work = self._submit(
             lambda engine: engine.answer(
-                rows, sampling, image_path, seeds, stopped, on_token=lambda: news.put(True), started=started
+                rows, sampling, image_path, seeds, stopped, on_token=lambda: news.put(True), started=texts.started
             )
         )
         work.add_done_callback(lambda _: news.put(True))
@@ -174,7 +165,7 @@ class LocalModel:
                     if stop is not None and stop.is_set() and work.cancel():  # its turn had not come yet
                         return (NOTHING,) * len(rows)
                     continue
-                if (newest := texts()) != shown:
+                if (newest := texts.read()) != shown:
                     shown = newest
                     yield shown
             generated = self._result(work)

@@ -61,6 +61,21 @@ class RowStreamer(BaseStreamer):
         return text if final or self.finished[row] else text.rstrip(REPLACEMENT)
 
 
+class RowTexts:
+    """The newest text of each row of a question, in however many `generate` calls they are made."""
+
+    def __init__(self, rows: int):
+        self._streams: list[tuple[RowStreamer, int] | None] = [None] * rows
+
+    def started(self, group: Sequence[int], streamer: RowStreamer) -> None:
+        """The rows of `group` come out of this streamer now, in its order."""
+        for place, number in enumerate(group):
+            self._streams[number] = (streamer, place)
+
+    def read(self) -> tuple[str, ...]:
+        return tuple("" if stream is None else stream[0].text(stream[1]) for stream in self._streams)
+
+
 class RowSampler(LogitsProcessor):
     """Chooses the next token of each row from that row's own random stream, and leaves only that one possible.
 

@@ -25,7 +25,7 @@ from rlhfv.models.engine import Engine, Reader, Reading
 from rlhfv.models.generated import NOTHING, Row
 from rlhfv.models.identity import adapter_identity
 from rlhfv.models.local import GREEDY, LocalModel
-from rlhfv.models.streaming import RowStreamer
+from rlhfv.models.streaming import RowTexts
 from rlhfv.settings import on_zero_gpu
 
 GPU_BYTES = 45 * 10**9
@@ -77,12 +77,8 @@ def answer_on_gpu(
     ("failed", the error). It ends at the next token once `stop_file` exists."""
     engine = _engine
     engine.device = next(engine.model.parameters()).device  # in this process the weights have been moved
-    streams: list[tuple[RowStreamer, int] | None] = [None] * len(rows)
+    texts = RowTexts(len(rows))
     news, ended, result = queue.SimpleQueue(), threading.Event(), []
-
-    def started(group: list[int], streamer: RowStreamer) -> None:
-        for place, number in enumerate(group):
-            streams[number] = (streamer, place)
 
     def work() -> None:
         try:
@@ -95,7 +91,7 @@ def answer_on_gpu(
                 seeds,
                 stopped=lambda: ended.is_set() or os.path.exists(stop_file),
                 on_token=lambda: news.put(False),
-                started=started,
+                started=texts.started,
             )
             result.append(("done", answers))
         except StudioError as error:
@@ -112,7 +108,7 @@ def answer_on_gpu(
             while not news.empty():
                 over = news.get() or over
             if not over:
-                yield "texts", tuple("" if one is None else one[0].text(one[1]) for one in streams)
+                yield "texts", texts.read()
         yield result[0] if result else ("failed", _broken())
     finally:
         ended.set()
