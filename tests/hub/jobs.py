@@ -5,6 +5,7 @@ The image is a name only. What a real image would get from a package index is th
 wheels that are named, without an index, into the job's own place; `hf` is the client's own.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -87,7 +88,9 @@ class Jobs:
                 return
             job.stage, job.message, job.finished = stage, message, datetime.now(UTC)
         if job.process is not None and job.process.poll() is None:
-            os.killpg(job.process.pid, signal.SIGKILL)
+            # While another thread waits for the process, `poll` cannot look and says None of a process that is gone.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(job.process.pid, signal.SIGKILL)
 
     def _run(self, hub, job: Job) -> None:
         time.sleep(self.scheduling)
