@@ -90,6 +90,7 @@ def test_a_run_goes_to_a_repository_and_its_worker_is_followed(studio, hub, open
     assert hub.leaks == [] and token not in page.content()
 
 
+@pytest.mark.slow
 def test_a_job_is_started_with_its_price_told_and_followed(studio, hub, open_train):
     without_jobs, token = hub.user("ann", {"ann": ["repo.write"]}), hub.user("ann")
     page = open_train("A job of the Hub")

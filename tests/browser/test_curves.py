@@ -74,6 +74,7 @@ def open_run(page, title: str) -> None:
     page.locator("#run-heading").get_by_text(title, exact=True).wait_for()
 
 
+@pytest.mark.slow
 def test_compared_runs_have_lines_and_colours_of_their_own(studio, open_page):
     hostile = "<img src=x onerror=window.broken=1> ${window.broken=1}"
     for number, title in enumerate(("alpha", hostile), start=1):

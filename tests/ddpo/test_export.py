@@ -113,6 +113,7 @@ def test_an_adapter_of_its_base_does_not_fit_a_whole_model(run_folder, bases, im
         load_model(str(result.path), [run_folder.adapter])
 
 
+@pytest.mark.slow
 def test_an_adapter_can_be_trained_on_a_whole_model(bases, images, pairs, tmp_path):
     config = SHORT.changed(full_tuning=True, learning_rate=1e-3, steps=2)
     first = train(pairs[:4], config, images=images, output=tmp_path / "whole", model=str(bases["llava"]))

@@ -116,7 +116,7 @@ def test_where_only_shared_rows_differ_each_pair_keeps_its_own(bases, images, na
     assert any("do not share a row: their scores differ" in event.get("text", "") for event in events)
 
 
-@pytest.mark.parametrize("way", ["auto", "off"])
+@pytest.mark.parametrize("way", [pytest.param("auto", marks=pytest.mark.slow), "off"])
 def test_a_resumed_run_goes_on_in_the_way_it_began(bases, images, pairs, tmp_path, monkeypatch, way):
     look = attempt.DDPOTrainer.log
 

@@ -85,7 +85,7 @@ def test_a_warm_up_that_leaves_the_numbers_is_told_as_such(bases, images, pairs,
         start(bases["llava"], images, pairs[:4], tmp_path / "run")
 
 
-@pytest.mark.parametrize("when", ["warming up", "training"])
+@pytest.mark.parametrize("when", ["warming up", pytest.param("training", marks=pytest.mark.slow)])
 def test_a_stopped_run_ends_as_the_uninterrupted_one(bases, images, pairs, tmp_path, monkeypatch, whole, when):
     folder, stop = tmp_path / "run", tmp_path / "run" / "stop"
     if when == "training":

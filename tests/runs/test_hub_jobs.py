@@ -69,7 +69,7 @@ def test_a_lost_reply_starts_no_second_job(hub, jobs, make_run, inside, drop):
     assert finish(jobs, run.id).state == "done"
 
 
-@pytest.mark.parametrize("again", ["launch", "follow"])
+@pytest.mark.parametrize("again", [pytest.param("launch", marks=pytest.mark.slow), "follow"])
 def test_a_start_that_never_answered_is_found_by_the_next_process(hub, open_runs, jobs, make_run, inside, again):
     run, looks, look = make_run(), [], jobs._list
     hub.jobs.scheduling = 1.5
