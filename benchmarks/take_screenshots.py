@@ -2,8 +2,11 @@
 
 benchmarks/pictures/chat.png, correct.png, train.png   light, 1440 × 900
 benchmarks/pictures/correct_dark.png, correct_phone.png
+
+With --tabs FOLDER every tab of a team's studio instead, light, dark and 390 pixels wide: see tab_pictures.py.
 """
 
+import argparse
 import os
 import sys
 import tempfile
@@ -34,24 +37,26 @@ def find_telling_scene() -> tuple[Path, str, tuple[Edit, ...]]:
     with tempfile.TemporaryDirectory() as folder:
         services, world, actor = build_services(Settings(data_dir=Path(folder))), DemoWorld(), local_actor()
         voices = services.host.voices(actor)
-        model = services.host.model_for(actor, *(voice.id for voice in voices))
         from rlhfv.corrections.conversation import Prompt, Sampling
 
-        for first in range(0, 400, 40):
-            drawn = [world.draw("validation", seed) for seed in range(first, first + 40)]
-            prompts = [Prompt(world.questions[0], (services.chat.add_image(actor, data).name,)) for data, _ in drawn]
-            said = [
-                model.answer_many(prompts, voice.id or None, Sampling(), services.chat.shelf.path)
-                for voice in voices[:2]
-            ]
-            for (data, source), baseline, aligned in zip(drawn, *said, strict=True):
-                before, after = world.measure([(source, baseline), (source, aligned)])
-                edits = world.annotate(source, world.questions[0], baseline)
-                telling = _stand_apart(edits)
-                if telling and before.invented and not after.invented and after.recalled == after.there >= 4:
-                    path = Path(tempfile.mkdtemp()) / "scene.png"
-                    path.write_bytes(data)
-                    return path, baseline, edits
+        with services.host.using(actor, *(voice.id for voice in voices)) as model:
+            for first in range(0, 400, 40):
+                drawn = [world.draw("validation", seed) for seed in range(first, first + 40)]
+                prompts = [
+                    Prompt(world.questions[0], (services.chat.add_image(actor, data).name,)) for data, _ in drawn
+                ]
+                said = [
+                    model.answer_many(prompts, voice.id or None, Sampling(), services.chat.shelf.path)
+                    for voice in voices[:2]
+                ]
+                for (data, source), baseline, aligned in zip(drawn, *said, strict=True):
+                    before, after = world.measure([(source, baseline), (source, aligned)])
+                    edits = world.annotate(source, world.questions[0], baseline)
+                    telling = _stand_apart(edits)
+                    if telling and before.invented and not after.invented and after.recalled == after.there >= 4:
+                        path = Path(tempfile.mkdtemp()) / "scene.png"
+                        path.write_bytes(data)
+                        return path, baseline, edits
     raise SystemExit("No scene of 400 shows the difference: is the shipped adapter in place?")
 
 
@@ -82,6 +87,7 @@ def main() -> None:
 def walk(page, address: str, scene: Path, said: str, edits: tuple[Edit, ...]) -> None:
     page.goto(f"{address}?__theme=light")
     page.locator("body[data-ready]").wait_for(timeout=120_000)
+    page.locator("#guide [data-act=close]").click()
     page.locator("#chat-picture input[type=file]").first.set_input_files(scene)
     page.locator("#chat-picture img[src*='images/']").wait_for()  # the server's own: it has the picture
     page.locator("#question textarea").fill("Describe this image in detail.")
@@ -115,6 +121,8 @@ def walk(page, address: str, scene: Path, said: str, edits: tuple[Edit, ...]) ->
         page.goto(f"{address}?tab=correct&__theme={theme}")
         page.locator("#editor ins").first.wait_for()
         page.wait_for_timeout(800)
+        if size is PHONE:
+            page.locator("#editor").evaluate("editor => editor.scrollIntoView({ block: 'end' })")
         page.screenshot(path=PICTURES / f"{name}.png")
 
     page.set_viewport_size(DESKTOP)
@@ -131,4 +139,12 @@ def walk(page, address: str, scene: Path, said: str, edits: tuple[Edit, ...]) ->
 
 if __name__ == "__main__":
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tabs", type=Path, metavar="FOLDER", help="every tab in every look, into this folder")
+    folder = parser.parse_args().tabs
+    if folder:
+        from benchmarks.tab_pictures import take
+
+        take(folder)
+    else:
+        main()

@@ -29,6 +29,8 @@ _SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 _GREY_16_BITS = "I;16"
 _ORIENTATION = 0x0112
+# The brands by which a file of that family says that its pictures are coded in HEVC.
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class ImageShelf:
     def _write(self, name: str, data: bytes) -> None:
         target = self.folder / name
         if target.is_file():
+            os.utime(target)  # it came again just now: what deletes old pictures must not take it
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".intake-")
@@ -124,6 +127,13 @@ def clean_image(data: bytes) -> tuple[bytes, str, tuple[int, int]]:
             f"An image may have {MAX_BYTES // 2**20} MB.",
             "Save it smaller or as JPEG.",
         )
+    if is_heic(data):
+        raise InvalidImage(
+            "This is a HEIC photo, which this studio cannot read.",
+            "Phones keep photos in this format, and few other programs know it.",
+            "Save or share it as JPEG, or take a screenshot of it. An iPhone takes JPEG after Settings, Camera, "
+            "Formats, Most Compatible.",
+        )
     image = _open(data)
     if _can_stay(image):
         try:
@@ -135,6 +145,18 @@ def clean_image(data: bytes) -> tuple[bytes, str, tuple[int, int]]:
     kept = _open(cleaned)
     _decode(kept)
     return cleaned, suffix, kept.size
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether the first bytes say that this is a HEIC picture, as iPhones and some others take them.
+
+    ISO/IEC 23008-12: a box "ftyp" with the main brand and those that it is compatible with, four letters each.
+    """
+    if data[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    brands = {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
+    return bool(brands & _HEIC_BRANDS) and not brands & {b"avif", b"avis"}
 
 
 def _can_stay(image: Image.Image) -> bool:

@@ -1,7 +1,7 @@
 // The panel that shares a comparison. The picture of it is drawn here, because the browser has a letter for every
 // script that a model may write in; it is drawn in light colours whatever the page wears.
 const root = element.querySelector(".share");
-const WIDTH = 1200, EDGE = 44, GAP = 32, LINE = 1.5;
+const LINE = 1.5;
 const FONT = "system-ui, 'Noto Sans', 'Noto Sans CJK SC', 'Noto Color Emoji', sans-serif";
 const INK = { "": "#0f172a", mark: "#0f172a", del: "#b91c1c", ins: "#047857" };
 const BEHIND = { mark: "#fde68a", del: "#fee2e2", ins: "#d1fae5" };
@@ -93,34 +93,42 @@ async function draw(data) {
   const picture = await load(data.picture);
   const canvas = make("canvas", { class: "share-canvas", role: "img", "aria-label": "Picture of the comparison" });
   const ctx = canvas.getContext("2d");
-  const scale = picture ? Math.min(520 / picture.naturalWidth, 420 / picture.naturalHeight) : 0;
+  // A phone draws a picture for phones: one answer below the other, or nobody could read it there.
+  const narrow = matchMedia("(max-width: 760px)").matches;
+  const [WIDTH, EDGE, GAP] = narrow ? [720, 28, 24] : [1200, 44, 32];
+  const [most, high] = narrow ? [WIDTH - 2 * EDGE, 560] : [520, 420];
+  const scale = picture ? Math.min(most / picture.naturalWidth, high / picture.naturalHeight) : 0;
   const seen = picture ? [picture.naturalWidth * scale, picture.naturalHeight * scale] : [0, 0];
-  const beside = picture ? EDGE + seen[0] + GAP : EDGE;
-  const column = (WIDTH - 2 * EDGE - GAP) / 2;
+  const beside = picture && !narrow ? EDGE + seen[0] + GAP : EDGE;
+  const asked = picture && narrow ? EDGE + seen[1] + GAP : EDGE;
+  const column = narrow ? WIDTH - 2 * EDGE : (WIDTH - 2 * EDGE - GAP) / 2;
   const question = lay(ctx, [[data.question, ""]], 30, WIDTH - beside - EDGE);
   const voices = data.said.map((one) => lay(ctx, [[one.voice, ""]], 20, column));
   const answers = data.said.map((one) => lay(ctx, one.parts, 22, column - 40));
   const name = data.correction && lay(ctx, [[`Corrected by a person: ${data.correction.voice}`, ""]], 20, WIDTH - 2 * EDGE);
   const mended = data.correction && lay(ctx, data.correction.parts, 22, WIDTH - 2 * EDGE - 40);
-  const top = Math.max(seen[1], question.height) + EDGE + GAP;
+  const top = Math.max(EDGE + seen[1], asked + question.height) + GAP;
   const named = Math.max(...voices.map((block) => block.height)) + 10;
-  const said = Math.max(...answers.map((block) => block.height)) + 36;
-  const below = top + named + said + GAP;
+  const said = answers.map((block) => block.height + 36), both = Math.max(...said);
+  // Left, top and height of each answer's box with its voice above.
+  const spots = narrow
+    ? [[EDGE, top, said[0]], [EDGE, top + named + said[0] + GAP, said[1]]]
+    : [[EDGE, top, both], [EDGE + column + GAP, top, both]];
+  const below = spots[1][1] + named + spots[1][2] + GAP;
   const end = mended ? below + name.height + 10 + mended.height + 36 + GAP : below;
-  // A phone's browser gives no file of a canvas beyond about 16 million pixels.
-  const sharp = Math.min(1.5, Math.sqrt(16e6 / (WIDTH * (end + 46))));
+  // A phone's browser gives no file of a canvas beyond about 16 million pixels, or 16 thousand in height.
+  const sharp = Math.min(1.5, Math.sqrt(16e6 / (WIDTH * (end + 46))), 16e3 / (end + 46));
   canvas.width = WIDTH * sharp;
   canvas.height = (end + 46) * sharp;
   ctx.scale(sharp, sharp);
   ctx.fillStyle = "#f8fafc";
   ctx.fillRect(0, 0, WIDTH, end + 46);
   if (picture) ctx.drawImage(picture, EDGE, EDGE, ...seen);
-  write(ctx, question, beside, EDGE, WIDTH - beside - EDGE);
-  data.said.forEach((_, i) => {
-    const x = EDGE + i * (column + GAP);
-    write(ctx, voices[i], x, top, column);
-    box(ctx, x, top + named, column, said);
-    write(ctx, answers[i], x + 20, top + named + 18, column - 40);
+  write(ctx, question, beside, asked, WIDTH - beside - EDGE);
+  spots.forEach(([x, y, tall], i) => {
+    write(ctx, voices[i], x, y, column);
+    box(ctx, x, y + named, column, tall);
+    write(ctx, answers[i], x + 20, y + named + 18, column - 40);
   });
   if (mended) {
     write(ctx, name, EDGE, below, WIDTH - 2 * EDGE);

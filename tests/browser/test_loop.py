@@ -139,38 +139,3 @@ def test_the_loop_by_keyboard(studio, open_page):
     page.locator("#start-evaluation").press("Enter")
     page.locator("#evaluation-figures").get_by_text("Baseline").first.wait_for(timeout=PATIENCE)
     assert re.search(r"\d", page.locator("#evaluation-figures").inner_text())
-
-
-def test_touch_only_on_a_phone(studio, open_page):
-    page = open_page(studio.address, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    page.locator("body[data-ready]").wait_for(timeout=PATIENCE)
-    page.locator("#new-scene").tap()
-    page.locator("#chat-picture img").wait_for()
-    page.locator("#suggestions").get_by_role("button").first.tap()
-    correct = page.locator("#left-column").get_by_role("button", name="Correct the left answer")
-    correct.wait_for(timeout=PATIENCE)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the page scrolls sideways"
-    correct.tap()
-    text = page.locator("#editor [contenteditable=true]")
-    text.wait_for()
-    box = page.evaluate(
-        """() => {
-          const walker = document.createTreeWalker(
-            document.querySelector('#editor [contenteditable=true]'), NodeFilter.SHOW_TEXT);
-          const range = document.createRange();
-          range.setStart(walker.nextNode(), 0);
-          range.setEnd(walker.currentNode, 3);
-          const {x, y, width, height} = range.getBoundingClientRect();
-          return [x + width / 2, y + height / 2];
-        }"""
-    )
-    page.touchscreen.tap(*box)
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_role("textbox").fill("This")
-    dialog.get_by_role("button", name="Apply").tap()
-    page.locator("#editor ins").first.wait_for()
-    page.locator("#editor").get_by_role("button", name=re.compile("Save")).tap()
-    page.locator("#annotator").get_by_role("textbox").fill("Bob")
-    page.locator("#terms-agree").tap()
-    page.get_by_text(re.compile("Saved: 1 correction,")).wait_for(timeout=20_000)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the page scrolls sideways"

@@ -1,4 +1,4 @@
-"""A comparison leaves the chat: as a picture, through the phone's own sharing, and under a link."""
+"""A comparison leaves the chat: as a picture and under a link. For the phone's own sharing see test_phone.py."""
 
 import io
 import re
@@ -73,22 +73,3 @@ def test_the_picture_holds_the_comparison_and_a_link_shows_it_until_it_is_withdr
     page.locator("#share li").wait_for(state="detached")
     page.locator("#share").get_by_role("button", name="Close").click()
     page.locator("#share .act").first.wait_for(state="detached")
-
-
-def test_a_phone_hands_the_picture_to_its_own_sharing(asked):
-    page = asked(viewport={"width": 390, "height": 844}, has_touch=True)
-    page.evaluate(
-        """() => {
-          navigator.canShare = (data) => data.files.length === 1;
-          navigator.share = async ({ files: [file] }) => { window.handed = [file.name, file.type, file.size]; };
-        }"""
-    )
-    page.locator("#share").get_by_role("button", name="Close").tap()
-    page.locator("#share canvas").wait_for(state="detached")
-    page.locator("#share-comparison").tap()
-    page.get_by_role("button", name="Share …").tap()
-    page.wait_for_function("window.handed")
-    name, kind, size = page.evaluate("window.handed")
-    assert (name, kind) == ("comparison.png", "image/png")
-    assert size > 10_000
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -296,6 +296,40 @@ def test_touch_only_at_390_pixels(open_editor):
         tap("Cancel")
 
 
+KEYBOARD = """(height) => {
+  const seen = window.wholeViewport ??= window.visualViewport;
+  Object.defineProperty(window, "visualViewport", { value: { scale: 1, offsetTop: 0, height }, configurable: true });
+  seen.dispatchEvent(new Event("resize"));
+}"""
+
+
+@pytest.mark.parametrize("touch", [True, False], ids=["touch", "mouse"])
+def test_the_popover_covers_no_selection_however_little_can_be_seen(open_editor, touch):
+    """A soft keyboard hides the foot of the window without making the window smaller."""
+    original = "\n".join(f"Line {number:02} shows a dog." for number in range(40))
+    editor = open_editor(original, has_touch=touch, is_mobile=touch, viewport={"width": 390, "height": 844})
+    for height, line in ((844, 2), (844, 39), (420, 20), (420, 39), (300, 30), (420, 0)):
+        word = f"{line:02}"
+        editor.page.evaluate(KEYBOARD, height)
+        editor.boxes(word)
+        editor.page.evaluate("(top) => scrollBy(0, top - 150)", editor.boxes(word)[1])
+        editor.tap(word) if touch else editor.drag(word)
+        editor.popover.wait_for()
+        assert editor.popover.locator("strong").inner_text() == f"“{word}”"
+        top, bottom = editor.page.evaluate(
+            """() => {
+              const [range] = CSS.highlights.get("span-editor-pending");
+              const { top, bottom } = range.getBoundingClientRect();
+              return [top, bottom];
+            }"""
+        )
+        box = editor.popover.bounding_box()
+        assert top >= 0 and bottom <= height, (height, line, "the words are in sight")
+        assert box["y"] >= -1 and box["y"] + box["height"] <= height + 1, (height, line, "and so is the popover")
+        assert bottom <= box["y"] or box["y"] + box["height"] <= top, (height, line)
+        editor.press("Escape")
+
+
 def test_readonly_empty_and_hidden(open_editor):
     from rlhfv.studio.span_editor import SpanEditor
 

@@ -255,6 +255,23 @@ def test_too_many_bytes_are_refused():
 
 
 @pytest.mark.parametrize(
+    ("brands", "told"),
+    [
+        (b"heic\0\0\0\0mif1heic", True),
+        (b"mif1\0\0\0\0mif1heix", True),
+        (b"hevc\0\0\0\0", True),
+        (b"avif\0\0\0\0mif1avif", False),
+        (b"mp42\0\0\0\0isom", False),
+    ],
+)
+def test_heic_is_refused_by_its_first_bytes_with_what_to_do(brands, told):
+    data = (8 + len(brands)).to_bytes(4, "big") + b"ftyp" + brands + b"\0\0\0\x20meta heic"
+    with pytest.raises(InvalidImage) as refused:
+        clean_image(data)
+    assert ("HEIC" in refused.value.what and "JPEG" in refused.value.fix) == told
+
+
+@pytest.mark.parametrize(
     "data", [b"", b"hello", b"<svg onload=alert(1)>", b"%PDF-1.7", b"\xff\xd8", b"\x89PNG\r\n\x1a\n"]
 )
 def test_what_is_no_image_is_refused_in_three_parts(data, shelf):

@@ -1,6 +1,7 @@
 // Gestures: what mouse, finger, keyboard and input method do in the text. The last part of the editor's script.
 
 let anchor = null; // where the caret was put by a press that has not ended
+let extending = false; // a finger came down in the text while the popover was open with nothing said in it yet
 
 /** What the present selection would take, or null. */
 function selectedRange() {
@@ -23,7 +24,8 @@ const isEditing = () => !answer.readonly && mode === "edit" && Boolean(answer.or
 root.addEventListener("pointerdown", (event) => {
   if (popover.node.contains(event.target) || event.target === float) return;
   root.classList.toggle("touch", event.pointerType === "touch");
-  if (!saveButton.contains(event.target)) settle();
+  extending = canExtend(event);
+  if (!saveButton.contains(event.target) && !extending) settle();
   if (event.button !== 0 || !host.contains(event.target) || !isEditing()) return;
   pressed = true;
   anchor = null;
@@ -33,8 +35,19 @@ root.addEventListener("pointerdown", (event) => {
   if (event.pointerType === "mouse" && !event.shiftKey) document.getSelection().removeAllRanges();
 });
 
+/** A second tap takes more words, as long as nothing was said about the first one. */
+function canExtend(event) {
+  if (!isTouch() || !popover.isOpen || popover.task.editing || popover.isReady || span.start === span.end) return false;
+  return host.contains(event.target) && !event.target.closest(".chip");
+}
+
 function onSelectionChange() {
   if (!root.isConnected) return document.removeEventListener("selectionchange", onSelectionChange);
+  if (popover.isOpen && extending) {
+    // Held instead of tapped: handles are there.
+    const held = view.selection();
+    if (held && !held.collapsed && (held.start < span.start || held.end > span.end)) close();
+  }
   if (popover.isOpen || composing || !isEditing()) return;
   if (pressed && !isTouch()) anchor ??= view.selection()?.start ?? null;
   const range = selectedRange();
@@ -60,8 +73,9 @@ function onClick(event) {
   if (chip && host.contains(chip)) return openEdit(Number(chip.dataset.index));
   const range = selectedRange();
   anchor = null;
-  if (range && !range.collapsed) return isTouch() ? offerButton(range) : openAt(range);
   const place = view.offsetAt(event.clientX, event.clientY);
+  if (extending && popover.isOpen) return extendTo(place, event);
+  if (range && !range.collapsed) return isTouch() ? offerButton(range) : openAt(range);
   const hint = place === null ? null : openHints().find((hint) => hint.start <= place && place <= hint.end);
   if (hint && view.covers(hint, event.clientX, event.clientY)) return openHint(hint);
   if (isTouch() && place !== null) tap(place, event);
@@ -74,6 +88,16 @@ function tap(place, event) {
   const word = source.wordAt(place);
   if (word && view.covers(word, event.clientX, event.clientY)) return openAt(word, { quietly: true });
   offerButton({ start: place, end: place, collapsed: true });
+}
+
+/** The tapped word joins the selection with all between; one that is in it already is selected alone. */
+function extendTo(place, event) {
+  const word = place === null ? null : source.wordAt(place);
+  if (!word || !view.covers(word, event.clientX, event.clientY)) return close();
+  const isIn = span.start <= word.start && word.end <= span.end;
+  const next = isIn ? word : { start: Math.min(span.start, word.start), end: Math.max(span.end, word.end) };
+  openAt(next, { quietly: true, kind: popover.kindChosen ? popover.kind : null });
+  say(`Selected ${quote(source.slice(span))}`);
 }
 
 /** The button that stands by a selection made with handles, or by the caret, where there is no key to press. */
@@ -207,6 +231,12 @@ host.addEventListener("compositionend", (event) => {
 
 host.addEventListener("scroll", () => (popover.isOpen ? placePopover(false) : (float.hidden = true)));
 new ResizeObserver(() => popover.isOpen && placePopover(false)).observe(root);
+// A soft keyboard comes and goes under the popover.
+function onKeyboard(event) {
+  if (!root.isConnected) return window.visualViewport?.removeEventListener(event.type, onKeyboard);
+  if (popover.isOpen) placePopover(event.type === "resize");
+}
+for (const change of ["resize", "scroll"]) window.visualViewport?.addEventListener(change, onKeyboard);
 watch("value", () => {
   if (JSON.stringify(props.value) === known) return;
   if (props.value?.only_hints && answer.original) takeHints(props.value);

@@ -100,6 +100,9 @@ class Popover {
     if (text) this.pristine = false;
     if (!this.kindChosen) this.kind = inferKind(this.task.old, text);
     this.kinds.show(this.kind);
+    const { group } = this.kinds, chosen = group.querySelector("[aria-checked=true]");
+    // On a small screen they stand in one row that scrolls.
+    group.scrollLeft = chosen.offsetLeft + chosen.offsetWidth / 2 - group.clientWidth / 2;
     this.meaning.textContent = KINDS.find((kind) => kind.name === this.kind).meaning;
     this.apply.disabled = text === "";
     this.input.style.height = "auto";
@@ -152,19 +155,47 @@ class Popover {
     (event.shiftKey ? stops.at(-1) : stops[0]).focus();
   }
 
-  /** Beside `anchors` (client rectangles of the span), inside `frame`; above it where there is no room below. */
-  place(anchors, frame) {
-    const width = this.node.offsetWidth;
-    const height = this.node.offsetHeight;
+  /**
+   * Beside `anchors` (client rectangles of the span), inside `frame`; above it where there is no room below. As a
+   * `sheet` it lies at the foot of what can be seen, and the text goes on above it.
+   */
+  place(anchors, frame, sheet) {
+    const seen = seenArea();
     const first = anchors[0] ?? frame.getBoundingClientRect();
     const last = anchors.at(-1) ?? first;
+    const { style } = this.node;
+    this.node.classList.toggle("sheet", sheet);
+    this.node.classList.toggle("low", seen.bottom - seen.top < 560);
+    // However little can be seen, a line of the text stays above.
+    style.maxHeight = `${seen.bottom - seen.top - last.height - 24}px`;
+    const height = this.node.offsetHeight;
+    if (sheet) {
+      [style.left, style.top] = ["0", `${seen.bottom - height}px`];
+      return;
+    }
     const box = frame.getBoundingClientRect();
-    const below = innerHeight - last.bottom;
-    const above = first.top;
-    const goesUp = below < height + 12 && above > height + 12;
+    const goesUp = seen.bottom - last.bottom < height + 12 && first.top - seen.top > height + 12;
     const wanted = last.top > first.top ? 0 : first.left - box.left - 8;
-    const left = Math.min(Math.max(wanted, 8), Math.max(8, box.width - width - 8));
-    this.node.style.left = `${left}px`;
-    this.node.style.top = `${(goesUp ? first.top - height - 6 : last.bottom + 6) - box.top}px`;
+    const left = Math.min(Math.max(wanted, 8), Math.max(8, box.width - this.node.offsetWidth - 8));
+    style.left = `${left}px`;
+    style.top = `${(goesUp ? first.top - height - 6 : last.bottom + 6) - box.top}px`;
   }
+
+  /** How far the page has to scroll until the span is in sight, its last line first, and the popover where it moves along. */
+  offBy(anchors) {
+    if (!anchors.length) return 0;
+    const seen = seenArea(), own = this.node.getBoundingClientRect(), isSheet = this.node.classList.contains("sheet");
+    const top = isSheet ? anchors[0].top : Math.min(anchors[0].top, own.top);
+    const bottom = isSheet ? anchors.at(-1).bottom : Math.max(anchors.at(-1).bottom, own.bottom);
+    const below = bottom + 8 - (isSheet ? own.top : seen.bottom);
+    const above = top - 8 - seen.top;
+    return below > 0 ? below : Math.min(0, Math.max(above, below));
+  }
+}
+
+/** What of the window can be seen: less than all of it where a soft keyboard is open. */
+function seenArea() {
+  const seen = window.visualViewport;
+  if (!seen || seen.scale > 1.05) return { top: 0, bottom: innerHeight };
+  return { top: seen.offsetTop, bottom: seen.offsetTop + seen.height };
 }

@@ -62,7 +62,7 @@ const help = make(
     key("Select"), " words, then type · ", key("Del"), " deletes · ", key("Enter"), " at the caret inserts · ",
     key("Alt"), "+drag takes single letters · ", key("Ctrl"), "+", key("Enter"), " saves the pair",
   ),
-  make("span", { class: "touch-only" }, "Tap a wrong word, or hold and drag over several. Then type what it should say."),
+  make("span", { class: "touch-only" }, "Tap a wrong word, then another one to take all between. Then type what it should say."),
 );
 const float = make("button", { type: "button", class: "primary float", hidden: true });
 const popover = new Popover({ apply, erase, cancel, restore, adjust, insertAfter, save });
@@ -326,16 +326,22 @@ function rectangles(range) {
 function placePopover(scroll) {
   const boxes = rectangles(span);
   const frame = host.getBoundingClientRect();
-  if (scroll && boxes.length && (boxes[0].top < frame.top || boxes[0].bottom > frame.bottom)) {
+  if (scroll && boxes.length && (boxes[0].top < frame.top || boxes[0].bottom > frame.bottom))
     host.scrollTop += boxes[0].top - frame.top - 40;
-    return placePopover(false);
-  }
-  popover.place(boxes, root);
-  if (scroll) popover.node.scrollIntoView({ block: "nearest" });
+  popover.place(rectangles(span), root, root.classList.contains("touch") && (innerWidth <= 760 || innerHeight < 560));
+  if (!scroll) return;
+  const seeIt = () => scrollBy({ top: popover.offBy(rectangles(span)), behavior: "instant" });
+  seeIt();
+  // At the end of the page there may be nothing left to scroll by.
+  const missing = popover.offBy(rectangles(span));
+  if (missing <= 1) return;
+  root.style.marginBottom = `${missing + 8}px`;
+  seeIt();
 }
 
 function close() {
   span = null;
+  root.style.marginBottom = "";
   popover.close();
   float.hidden = true;
   view.paint(PENDING, []);
