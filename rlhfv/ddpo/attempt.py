@@ -388,7 +388,7 @@ class Attempt:
             shutil.rmtree(building, ignore_errors=True)
             model = trainer.accelerator.unwrap_model(trainer.model)
             if self.config.full_tuning:
-                save_whole_model(model, base.folder, building)
+                save_whole_model(model, base.processor, base.folder, building)
             else:
                 model.save_pretrained(building, save_embedding_layers=False)
             identity = {"name": base.name, "revision": base.revision}

@@ -2,7 +2,6 @@
 frozen."""
 
 import contextlib
-import importlib.util
 import os
 import re
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ import torch
 from accelerate import PartialState
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import BitsAndBytesConfig, PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 
 from rlhfv.corrections.conversation import ModelIdentity
 from rlhfv.ddpo.config import TrainingConfig
@@ -24,11 +23,11 @@ from rlhfv.models.catalog import (
     fetch_config,
     fetch_files,
     find_entry,
-    outline_model,
     possible_dtypes,
 )
 from rlhfv.models.identity import folder_identity
 from rlhfv.models.local import LocalModel
+from rlhfv.models.quantised import four_bit_layers, refuse_four_bit_without_its_library
 
 BASE_PATH_VARIABLE = "RLHFV_BASE_PATH"
 
@@ -124,37 +123,6 @@ def computes_in_bfloat16(entry: Entry, config: TrainingConfig) -> bool:
     model_config = fetch_config(entry)
     parameters = estimate_memory(model_config, torch.float32).parameters
     return possible_dtypes(model_config, device, parameters)[0] == torch.bfloat16
-
-
-def refuse_four_bit_without_its_library(device: torch.device) -> None:
-    """Raises ModelUnavailable where a base cannot be held in 4 bits."""
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelUnavailable(
-            "A 4-bit base is asked for, and bitsandbytes is not installed.",
-            "The 4-bit layers are its own; this package does not bring it.",
-            "Install it with `pip install bitsandbytes`, or hold the base in full.",
-        )
-    if device.type not in ("cuda", "cpu"):
-        raise ModelUnavailable(
-            f"A 4-bit base is asked for on {device.type}.",
-            "Its layers have been tried on NVIDIA GPUs' and processors' own kernels only.",
-            "Hold the base in full, or train on another machine.",
-        )
-
-
-def four_bit_layers(entry: Entry, dtype: torch.dtype) -> BitsAndBytesConfig:
-    """NF4 with double quantisation (QLoRA, arXiv 2305.14314) for the linear layers of the language model; the vision
-    tower, the projector and the vocabulary head stay as they are."""
-    outline = outline_model(fetch_config(entry))
-    inside = set(outline.get_decoder().modules())
-    linear = [name for name, module in outline.named_modules() if isinstance(module, torch.nn.Linear)]
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=[name for name in linear if outline.get_submodule(name) not in inside],
-    )
 
 
 def base_identity(entry: Entry) -> ModelIdentity:

@@ -52,7 +52,7 @@ def check_run(
         StudioError: the base or the settings cannot work.
     """
     from rlhfv.ddpo.attempt import LOOKS
-    from rlhfv.ddpo.base import computes_in_bfloat16, end_tokens, refuse_four_bit_without_its_library
+    from rlhfv.ddpo.base import computes_in_bfloat16, end_tokens
     from rlhfv.ddpo.batches import PairEncoder, Unusable
     from rlhfv.ddpo.cost import (
         count_cost,
@@ -63,14 +63,21 @@ def check_run(
         total_steps,
     )
     from rlhfv.ddpo.packing import PackedCollator, why_not_packed
-    from rlhfv.models.catalog import available_memory, choose_device, fetch_config, outline_model
+    from rlhfv.models.catalog import (
+        available_memory,
+        choose_device,
+        fetch_config,
+        fetch_small_files,
+        outline_model,
+    )
     from rlhfv.models.processors import load_processor
+    from rlhfv.models.quantised import refuse_four_bit_without_its_library
 
     device = choose_device()
     if here and config.base_weights == "4-bit":
         refuse_four_bit_without_its_library(device)
-    model_config, folder = fetch_config(entry), _small_files(entry)
-    processor = load_processor(folder)
+    model_config = fetch_config(entry)
+    processor = load_processor(fetch_small_files(entry), entry.square)
     encoder = PairEncoder(processor, image_path, config, end_tokens(processor.tokenizer, None), measure_only=True)
     usable, skipped = [], []
     for pair in pairs:
@@ -131,11 +138,3 @@ def _of_others(pairs: Sequence[PreferencePair], entry: "Entry", config: Training
             "unlearns sentences that this base would hardly say; corrections of its own answers teach it more."
             + ("" if config.sft_epochs else " Setting sft_epochs lets it learn the corrected answers first.")
         )
-
-
-def _small_files(entry: "Entry") -> Path:
-    from rlhfv.models.catalog import MODEL_FILES, download
-
-    if entry.is_local:
-        return Path(entry.source)
-    return download(entry.source, entry.revision, [name for name in MODEL_FILES if "safetensors" not in name])

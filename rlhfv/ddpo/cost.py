@@ -14,13 +14,12 @@ from rlhfv.ddpo.packing import PackedCollator, packed_length
 from rlhfv.ddpo.trees import fill_batches, gather
 from rlhfv.ddpo.watch import LONGEST_PROBE, PROBES
 from rlhfv.models.catalog import available_memory, outline_model
+from rlhfv.models.quantised import NF4_BYTES
 
 ADAM_BYTES = 16
 """Per trained parameter in float32: weight, gradient and AdamW's two averages."""
 LOGIT_BYTES = 3 * 2**26
 """Room for the vocabulary head, which works in pieces (see scoring.py)."""
-NF4_BYTES = 0.516
-"""Per weight of a 4-bit base: half a byte, and a scale of one byte for 64 of them, scaled again for 256 scales."""
 LIBRARY_BYTES = 450_000_000
 """What a process takes once the libraries are loaded; without a GPU it is part of the peak that is measured."""
 HEAP_PIECES, HEAP_PIECE = 60, 2**25

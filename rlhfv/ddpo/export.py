@@ -8,7 +8,7 @@ from rlhfv.errors import RunFailed
 from rlhfv.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, ProcessorMixin
 
 
 def export_run(folder: RunFolder, target: Path, merge: bool = False, base_path: Path | None = None) -> Path:
@@ -46,13 +46,17 @@ def export_run(folder: RunFolder, target: Path, merge: bool = False, base_path: 
     return target
 
 
-def save_whole_model(model: "PreTrainedModel", base: Path, target: Path) -> None:
+def save_whole_model(model: "PreTrainedModel", processor: "ProcessorMixin", base: Path, target: Path) -> None:
     """Write weights and config of `model` to `target`, and beside them what the folder `base` has for its processor
-    and for generation, byte for byte: what loads the base loads this."""
-    from rlhfv.models.processors import copy_processor
+    and for generation, byte for byte: what loads the base loads this. Where `processor` pads pictures to a square and
+    the files do not say so, they do then."""
+    from rlhfv.models.llava_layout import pad_pictures
+    from rlhfv.models.processors import copy_processor, pads_to_square
 
     model.save_pretrained(target)
     copy_processor(base, target)
+    if pads_to_square(processor):
+        pad_pictures(target)
     if (base / "generation_config.json").is_file():  # in memory it is set for answers in rows
         shutil.copyfile(base / "generation_config.json", target / "generation_config.json")
 
@@ -77,6 +81,6 @@ def _merge(folder: RunFolder, target: Path, base_path: Path | None) -> None:
     local = LocalModel.load(entry, device="cpu")
     merged = PeftModel.from_pretrained(local.model, folder.adapter).merge_and_unload()
     stored = getattr(fetch_config(entry), "dtype", None) or torch.float32
-    save_whole_model(merged.to(stored), local.folder, target)
+    save_whole_model(merged.to(stored), local.processor, local.folder, target)
     for name in ("README.md", "rlhfv.json"):
         shutil.copy(folder.adapter / name, target / name)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from rlhfv.corrections.edits import Edit
 from rlhfv.errors import ModelUnavailable
+from rlhfv.models.fetching import download
 from rlhfv.models.identity import own_name
+from rlhfv.models.known import Known, find_known
 from rlhfv.settings import DEMO_MODEL, NO_MODEL, on_zero_gpu
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 DEMO_FOLDER = Path(__file__).parent / "demo"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "README.md")
+SMALL_FILES = tuple(name for name in MODEL_FILES if "safetensors" not in name)
+"""All but the weights."""
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.*", "non_lora_trainables.bin", "rlhfv.json", "README.md")
 
 SMALL_MODEL = 100_000_000
@@ -33,11 +37,13 @@ CONTEXT_TOKENS = 2048
 class World(Protocol):
     """A made world whose truth is known: it draws scenes, and judges what is said about them.
 
-    A scene is named by its source, such as "demo:test/17"; its picture is the same PNG bytes each time.
+    A scene is named by its source, such as "demo:test/17"; its picture is the same PNG bytes each time. The base that
+    comes with the world is known to describe `first_scene` wrongly.
     """
 
     questions: tuple[str, ...]
     description_question: str
+    first_scene: str
 
     def draw(self, split: str, seed: int) -> tuple[bytes, str]:
         """A scene's picture and its source."""
@@ -78,7 +84,8 @@ class Entry:
 
     `world` is set where a known truth exists; its own example pictures then come first. `examples` are (path of a
     picture, label). `one_picture` says that the model was never taught to tell two pictures of a conversation apart.
-    For real models `notice`, `world`, `examples`, `adapters` and `one_picture` are empty.
+    `known` is what is known of the model, whoever names it; `adapters` and `beside`, the other whole model that it is
+    compared with, are offered to who named it by its short name.
     """
 
     id: str
@@ -92,6 +99,13 @@ class Entry:
     adapters: tuple[AdapterRef, ...] = ()
     one_picture: bool = False
     is_local: bool = True
+    known: Known | None = None
+    beside: str = ""
+
+    @property
+    def square(self) -> bool:
+        """Whether pictures are padded to a square."""
+        return self.known is not None and self.known.square
 
 
 @dataclass(frozen=True)
@@ -137,7 +151,7 @@ SHIPPED = {DEMO_MODEL: demo_entry, NO_MODEL: no_entry}
 
 
 def find_entry(name: str, revision: str | None = None) -> Entry:
-    """The entry for 'demo', 'none', a local folder or a Hub id. Touches no network.
+    """The entry for 'demo', 'none', a local folder, a short name of `known.py` or a Hub id. Touches no network.
 
     Raises:
         ModelUnavailable: the name is none of them, or has no revisions.
@@ -160,7 +174,24 @@ def find_entry(name: str, revision: str | None = None) -> Entry:
             "It is neither 'demo', nor a folder on this machine, nor shaped like a Hub id (owner/name).",
             "Check the path, or name a Hub id such as HuggingFaceTB/SmolVLM-256M-Instruct.",
         )
+    if known := find_known(name):
+        return _known_entry(known, revision, by_short_name=name == known.name)
     return Entry(id=name, title=name.rsplit("/", 1)[-1], source=name, revision=revision, is_local=False)
+
+
+def _known_entry(known: Known, revision: str | None, by_short_name: bool) -> Entry:
+    offered = [AdapterRef(source, title) for source, title, _ in ([known.aligned] if known.aligned else [])]
+    return Entry(
+        id=known.source,
+        title=known.title,
+        source=known.source,
+        revision=revision,
+        licence=known.licence,
+        is_local=False,
+        known=known,
+        adapters=tuple(offered) if by_short_name else (),
+        beside=known.beside if by_short_name else "",
+    )
 
 
 def read_licence(folder: Path) -> str:
@@ -171,32 +202,6 @@ def read_licence(folder: Path) -> str:
     from huggingface_hub import ModelCard
 
     return str(ModelCard.load(card, ignore_metadata_errors=True).data.get("license") or "")
-
-
-def download(repo: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """The snapshot folder of a Hub repository; its name is the commit. Files that are already here are not asked for.
-
-    Raises:
-        ModelUnavailable: no such repository, no access, or no network and no copy.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
-    except GatedRepoError as error:
-        why, fix = "Its owner asks for an agreement first.", "Accept it on the model's page, then run `hf auth login`."
-        cause = error
-    except RepositoryNotFoundError as error:
-        why, fix = "The Hub knows no such repository, or it is private.", "Check the name, or run `hf auth login`."
-        cause = error
-    except LocalEntryNotFoundError as error:
-        why, fix = "The Hub cannot be reached and there is no copy on this machine.", "Connect once, or name a folder."
-        cause = error
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        why, fix = f"The Hub says: {error}", "Check the name and the revision, then try again."
-        cause = error
-    raise ModelUnavailable(f"{repo!r} cannot be fetched from the Hub.", why, fix) from cause
 
 
 def require_base(entry: Entry) -> None:
@@ -219,7 +224,12 @@ def fetch_config(entry: Entry) -> "PreTrainedConfig":
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
-    folder = Path(entry.source) if entry.is_local else download(entry.source, entry.revision, ("*.json", "README.md"))
+    if entry.known and entry.known.like:
+        folder = download(entry.known.like, None, ("*.json", "README.md"))  # it will be laid out so
+    elif entry.is_local:
+        folder = Path(entry.source)
+    else:
+        folder = download(entry.source, entry.revision, ("*.json", "README.md"))
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -239,7 +249,18 @@ def fetch_config(entry: Entry) -> "PreTrainedConfig":
 
 
 def fetch_files(entry: Entry) -> Path:
-    """The folder with config, weights, processor and template, downloaded when it is not here yet."""
+    """The folder with config, weights, processor and template, downloaded when it is not here yet, and laid out for
+    transformers where the checkpoint is one of the original LLaVA code."""
+    folder = fetch_checkpoint(entry)
+    if entry.known and entry.known.like:
+        from rlhfv.models.llava_layout import converted_copy
+
+        return converted_copy(entry.source, folder, fetch_small_files(entry))
+    return folder
+
+
+def fetch_checkpoint(entry: Entry) -> Path:
+    """The folder with the model's files as they were published, downloaded when it is not here yet."""
     require_base(entry)
     if entry.is_local:
         return Path(entry.source)
@@ -247,6 +268,15 @@ def fetch_files(entry: Entry) -> Path:
     if not list(folder.glob("*.safetensors")):
         folder = download(entry.source, entry.revision, (*MODEL_FILES, "pytorch_model*.bin"))
     return folder
+
+
+def fetch_small_files(entry: Entry) -> Path:
+    """A folder with config, processor, tokenizer and template; weights are not fetched for it."""
+    require_base(entry)
+    if entry.is_local:
+        return Path(entry.source)
+    laid_out_like = entry.known.like if entry.known else ""
+    return download(laid_out_like or entry.source, None if laid_out_like else entry.revision, SMALL_FILES)
 
 
 def local_adapter(source: str) -> Path | None:

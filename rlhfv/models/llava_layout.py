@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,9 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from rlhfv.errors import ModelUnavailable
 from rlhfv.models.adapters import RENAMED
-from rlhfv.models.catalog import MODEL_FILES, download, outline_model, read_licence
+from rlhfv.models.catalog import MODEL_FILES, outline_model, read_licence
+from rlhfv.models.fetching import download
 from rlhfv.models.identity import weight_files
-from rlhfv.models.processors import copy_processor, load_processor
+from rlhfv.models.processors import copy_processor, load_processor, square_settings
 
 ORIGINAL_TYPES = ("llava", "llava_llama", "llava_mistral")
 SKIPPED = (".inv_freq", ".position_ids")
@@ -72,17 +74,29 @@ def convert_llava(source: Path, like: Path, target: Path) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
+def converted_copy(name: str, source: Path, like: Path) -> Path:
+    """The folder in which the snapshot `source` of the Hub's `name` lies converted; made when it is not there yet. It
+    is called by the snapshot's commit and lies beside the Hub's own cache.
+
+    Raises:
+        ModelUnavailable: as `convert_llava`.
+    """
+    from huggingface_hub import constants
+
+    target = Path(constants.HF_HUB_CACHE).parent / "converted" / name.replace("/", "--") / source.name
+    with _converting:
+        if not target.is_dir():
+            convert_llava(source, like, target)
+    return target
+
+
+_converting = threading.Lock()
+
+
 def pad_pictures(folder: Path) -> None:
     """Lets the processor of a LLaVA folder pad pictures to a square with the mean colour before they are resized, as
     the original does; plain CLIP preparation cuts off what lies beside the middle square."""
-    settings = load_processor(folder).image_processor.to_dict()
-    side = settings["crop_size"]["height"]
-    settings |= {
-        "image_processor_type": "LlavaImageProcessor",
-        "do_pad": True,
-        "size": {"shortest_edge": side},
-        "do_center_crop": True,
-    }
+    settings = square_settings(load_processor(folder).image_processor)
     (folder / "preprocessor_config.json").write_text(json.dumps(settings, indent=2, default=str) + "\n")
     processor = folder / "processor_config.json"
     if processor.is_file():

@@ -51,6 +51,7 @@ class LocalModel:
         self.tokenizer = processor.tokenizer
         self.device, self.dtype = model.device, model.dtype
         self.takes_several_images = not entry.one_picture and takes_several_images(processor)
+        self.four_bit = bool(getattr(model, "is_loaded_in_4bit", False))
         self._engine = Engine(model, processor)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
         self._closing = threading.Event()
@@ -75,7 +76,7 @@ class LocalModel:
         if quantisation is None:
             dtype, _ = catalog.refuse_if_too_large(entry, target, dtype)
         folder = catalog.fetch_files(entry)
-        processor = load_processor(folder)
+        processor = load_processor(folder, entry.square)
         # Given as None it would undo what the model's own config says.
         held = {"quantization_config": quantisation} if quantisation else {}
         try:
@@ -102,7 +103,7 @@ class LocalModel:
             identity = replace(folder_identity(folder), name=entry.id)
         else:
             identity = ModelIdentity(entry.source, folder.name)
-            entry = replace(entry, revision=folder.name, licence=catalog.read_licence(folder))
+            entry = replace(entry, revision=folder.name, licence=catalog.read_licence(folder) or entry.licence)
         return cls(entry, folder, model.to(target).eval(), processor, identity)
 
     # ---- adapters

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processor_class_from_name
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from rlhfv.errors import ModelUnavailable
 
@@ -47,8 +48,9 @@ PLAIN_TEMPLATES = {
 """Prompts of families that are published without a chat template, by the class of their processor."""
 
 
-def load_processor(folder: Path) -> ProcessorMixin:
-    """The processor of a model folder, with left padding and a chat template.
+def load_processor(folder: Path, square: bool = False) -> ProcessorMixin:
+    """The processor of a model folder, with left padding and a chat template. With `square` it pads pictures to a
+    square, whatever its own settings say.
 
     Raises:
         ModelUnavailable: the folder has no usable processor or no chat template.
@@ -69,6 +71,8 @@ def load_processor(folder: Path) -> ProcessorMixin:
             "Pick an image-text-to-text model, such as a LLaVA, Qwen-VL or SmolVLM.",
         )
     processor.tokenizer.padding_side = "left"
+    if square:
+        processor.image_processor = LlavaImageProcessorPil(**square_settings(processor.image_processor))
     if getattr(processor, "chat_template", None) is None:
         processor.chat_template = processor.tokenizer.chat_template
     if processor.chat_template is None:
@@ -80,6 +84,23 @@ def load_processor(folder: Path) -> ProcessorMixin:
             "Pick the instruction-tuned variant, or put a chat_template.jinja into the model's folder.",
         )
     return processor
+
+
+def square_settings(preparation) -> dict:
+    """The settings of CLIP's preparation of pictures, changed to pad them to a square with the mean colour before they
+    are resized, as LLaVA was trained; plain CLIP cuts off what lies beside the middle square."""
+    settings = preparation.to_dict()
+    side = settings["crop_size"]["height"]
+    return settings | {
+        "image_processor_type": "LlavaImageProcessor",
+        "do_pad": True,
+        "size": {"shortest_edge": side},
+        "do_center_crop": True,
+    }
+
+
+def pads_to_square(processor: ProcessorMixin) -> bool:
+    return isinstance(processor.image_processor, LlavaImageProcessorPil) and processor.image_processor.do_pad
 
 
 def copy_processor(folder: Path, target: Path) -> None:

@@ -35,7 +35,7 @@ from rlhfv.models.refusals import (
     parameter_not_taken,
     server_words,
 )
-from rlhfv.settings import RemoteVoice, served_name
+from rlhfv.remote_voices import RemoteVoice, served_name
 
 POLL_SECONDS = 0.05
 WHOLE = frozenset({"stop", "stop_sequence", "eos", "eos_token", "end_turn"})

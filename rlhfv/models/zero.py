@@ -12,7 +12,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -284,38 +283,3 @@ def explain(title: str, said: str) -> StudioError:
             "Ask again. If it happens again, ask for fewer tokens or use a smaller picture.",
         )
     return NoGPU("No GPU is free at the moment.", why, "Ask again in a minute; the demo model needs no GPU.")
-
-
-class StandIn:
-    """A voice of a model that is small enough for this machine's processor, for whoever has no GPU time left. There is
-    one such model; `adapter` is None for its baseline."""
-
-    takes_several_images = False
-    _model: LocalModel | None = None
-    _loading = threading.Lock()
-
-    def __init__(self, entry: catalog.Entry, adapter: catalog.AdapterRef | None = None):
-        self._entry, self._adapter = entry, adapter
-
-    def answer_both(
-        self,
-        rows: Sequence[Row],
-        sampling: Sampling = GREEDY,
-        image_path: Callable[[str], Path] = Path,
-        stop: threading.Event | None = None,
-    ) -> Iterator[tuple[str, ...]]:
-        """As `LocalModel.answer_both`; whose voice the rows ask for is of no matter."""
-        if any(len(row.prompt.all_images) > 1 for row in rows):
-            raise GenerationFailed(
-                "This conversation has more than one picture.",
-                f"{self._entry.title} looks at one.",
-                "Begin a new conversation, or choose another voice.",
-            )
-        with StandIn._loading:
-            if StandIn._model is None:
-                StandIn._model = LocalModel.load(self._entry)
-            model = StandIn._model
-            voice = model.attach(self._adapter.source) if self._adapter else None
-        rows = [replace(row, voice=voice) for row in rows]
-        generated = yield from model.answer_both(rows, sampling, image_path, stop)
-        return tuple(replace(one, model=replace(model.identity, adapter=voice)) for one in generated)

@@ -14,7 +14,7 @@ from rlhfv.errors import InvalidData, StudioError
 from rlhfv.models.generated import Generated
 from rlhfv.services.actor import Actor
 from rlhfv.services.chat import check_sampling
-from rlhfv.services.model_host import BASELINE, ModelHost
+from rlhfv.services.model_host import BASELINE, ModelHost, Voice
 from rlhfv.services.terms import now
 
 BATCH = 16
@@ -72,10 +72,11 @@ class Answering:
         if not total:
             return
         voice = self.host.voice(actor, voice or self.host.voices(actor)[0].id).id
-        model = self.host.model_for(actor, voice)
         while tasks := self.store.unanswered(batch_size, last):
             last = tasks[-1].id
-            outcomes = self._answer(model, tasks, voice, sampling, stop)
+            # By batches: whoever chats with a base that takes turns with this one gets in between.
+            with self.host.using(actor, voice) as model:
+                outcomes = self._answer(model, tasks, self.host.voice(actor, voice), sampling, stop)
             if stop is not None and stop.is_set():
                 return
             written = [
@@ -97,20 +98,20 @@ class Answering:
             )
             yield state
 
-    def _answer(self, model, tasks: list[Task], voice: str, sampling: Sampling, stop) -> list[Generated | StudioError]:
+    def _answer(self, model, tasks: list[Task], voice: Voice, sampling, stop) -> list[Generated | StudioError]:
         """What the voice says to each task, or why nothing. Where a batch fails here, each task is asked alone, to
         know which one it is; a server is asked for each by itself in any case.
         """
         prompts = [task.prompt for task in tasks]
-        if voice in self.host.remotes:
+        if voice.id in self.host.remotes:
             return model.answer_each(prompts, sampling, self.shelf.path, stop)
-        identity = replace(model.identity, adapter=voice or None)
-        layout = (voice or BASELINE_ROW,) * len(tasks)
+        identity = replace(model.identity, adapter=voice.adapter)
+        layout = (voice.adapter or BASELINE_ROW,) * len(tasks)
 
         def ask(first: int, count: int) -> list[Generated]:
             texts = model.answer_many(
                 prompts[first : first + count],
-                voice or None,
+                voice.adapter,
                 replace(sampling, seed=sampling.seed + first),
                 self.shelf.path,
                 count,

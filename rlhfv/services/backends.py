@@ -84,14 +84,18 @@ class Backends:
         """
         runs = self._runs(actor, repo)
         runs.require_private_if_there()
-        host = self.training.host
-        base_path = self.local.base_path(self.training.run(actor, copy_of).config) if copy_of else host.base_path()
+        base = self.training.base_to_train(actor, here=False)
+        base_path = (
+            self.local.base_path(self.training.run(actor, copy_of).config)
+            if copy_of
+            else self.training.host.base_path(base)
+        )
         size = sum(file.stat().st_size for file in base_files(base_path)) if base_path else 0
         if not job:
             return Plan(size)
         jobs = HubJobs(runs)
         jobs.require_right()
-        entry = self.training.base_of(actor, copy_of) if copy_of else host.entry
+        entry = self.training.base_of(actor, copy_of) if copy_of else base.entry
         report = self.training.check(actor, config, copy_of, here=False)
         if not report.usable:
             raise none_usable(report)

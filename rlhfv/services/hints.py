@@ -13,7 +13,7 @@ from rlhfv.corrections.images import ImageShelf
 from rlhfv.corrections.store import Store
 from rlhfv.errors import GenerationFailed, InvalidImage, ModelUnavailable, NotFound
 from rlhfv.services.actor import Actor, worker_id
-from rlhfv.services.model_host import BASELINE, ModelHost
+from rlhfv.services.model_host import ModelHost
 
 if TYPE_CHECKING:
     from rlhfv.services.correcting import Correcting
@@ -35,7 +35,7 @@ class Hints:
         kept = self.store.recall(memory_key(answer_id))
         if kept is not None:
             return _hints_from_rows(kept)
-        if not self.host.loaded:
+        if self.host.base_of_identity(self.store.answer(answer_id).model).model is None:
             return []
         with suppress(ModelUnavailable, GenerationFailed, InvalidImage, NotFound):
             found = self._read(actor, self.store.answer(answer_id))
@@ -66,16 +66,17 @@ class Hints:
     def _read(self, actor: Actor, answer: Answer) -> list[Hint]:
         from rlhfv.models.hints import find_hints, read_answer
 
-        speaker, aligned = self._voices(actor, answer)
-        model = self.host.model_for(actor, *(voice for voice in (speaker, aligned) if voice))
-        reading, rows = read_answer(model, answer.prompt, answer.text, speaker, aligned, self.shelf.path)
+        base = self.host.base_of_identity(answer.model)
+        speaker, aligned = self._voices(actor, answer, base.key)
+        with self.host.using(actor, *({speaker, aligned} - {None} or {base.key})) as model:
+            reading, rows = read_answer(model, answer.prompt, answer.text, speaker, aligned, self.shelf.path)
         return find_hints(answer.text, reading, rows)
 
-    def _voices(self, actor: Actor, answer: Answer) -> tuple[str | None, str | None]:
-        """Who spoke (the baseline for what another model said) and the aligned voice that it is compared with: itself,
-        else the one that answered beside it, else the first that is offered.
+    def _voices(self, actor: Actor, answer: Answer, base: str) -> tuple[str | None, str | None]:
+        """Who spoke (the baseline for what another model said) and the aligned voice of that base that it is compared
+        with: itself, else the one that answered beside it, else the first that is offered.
         """
-        offered = [voice.id for voice in self.host.local_voices(actor) if voice.id != BASELINE]
+        offered = [voice.id for voice in self.host.local_voices(actor) if voice.base == base and voice.adapter]
         speaker = answer.model.adapter if answer.model.adapter in offered else None
         wanted = [speaker, *answer.row_layout, *offered]
         return speaker, next((voice for voice in wanted if voice in offered), None)

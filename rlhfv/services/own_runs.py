@@ -4,13 +4,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from rlhfv.errors import NotFound
+from rlhfv.errors import NotFound, RunFailed
 from rlhfv.run_folder import RunFolder
 from rlhfv.runs.local import LocalRuns, Run
+from rlhfv.runs.state import ALIVE
 from rlhfv.services.actor import Actor
+from rlhfv.services.bases import Base
+from rlhfv.services.limits import Limits
 from rlhfv.services.memory import ANYWAY, ELSEWHERE, find_place
 from rlhfv.services.model_host import ModelHost
 from rlhfv.settings import Settings
+
+MOST_OPEN = 2
+"""Runs of one visitor that wait or work at a time, where many share a machine."""
 
 
 class OwnRuns(ABC):
@@ -18,8 +24,8 @@ class OwnRuns(ABC):
 
     kind = ""
 
-    def __init__(self, settings: Settings, host: ModelHost, runs: LocalRuns):
-        self.settings, self.host, self.local = settings, host, runs
+    def __init__(self, settings: Settings, host: ModelHost, runs: LocalRuns, limits: Limits | None = None):
+        self.settings, self.host, self.local, self.limits = settings, host, runs, limits or Limits()
 
     def runs(self, actor: Actor) -> list[Run]:
         """Newest first."""
@@ -73,18 +79,36 @@ class OwnRuns(ABC):
         image_path: Callable[[str], Path],
         place: dict,
         adapters: Mapping[str, Path] | None = None,
+        base: Base | None = None,
     ) -> str:
+        base = base or self.host.first
         if not place.get("hold"):
-            self.host.require_own_machine(f"A run ({self.kind})")
+            self.host.require_own_machine(f"A run ({self.kind})", base)
+            self._take_share(actor)
         config = {
             "kind": self.kind,
             "title": title,
-            "base": self.host.base_config(),
+            "base": self.host.base_config(base),
             self.kind: settings,
             "owner": actor.public_id,
         }
-        base_path = self.host.base_path()
+        base_path = self.host.base_path(base)
         return self._placed(self.local.start(config, rows, image_path, base_path, adapters, **place)).id
+
+    def _take_share(self, actor: Actor) -> None:
+        """Raises `RunFailed` and `TooMany` where others have to have their turn first."""
+        if not self.limits or "manage" in actor.rights:
+            return
+        open_runs = sum(
+            run.config.get("owner") == actor.public_id and run.state in (*ALIVE, "queued") for run in self.local.list()
+        )
+        if open_runs >= MOST_OPEN:
+            raise RunFailed(
+                f"You have {open_runs} runs that are not done.",
+                "Many people share this machine, and runs take turns.",
+                "Wait until one is done, or stop one.",
+            )
+        self.limits.take(actor, "run")
 
     def _place(self, room: str, need: Callable[[], tuple[int, int]]) -> dict:
         """How a run is queued; what it needs is counted only where it matters."""

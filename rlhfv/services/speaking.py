@@ -1,4 +1,5 @@
-"""Both columns answer at once, each from where its model is: one `generate` call here, streams of servers beside."""
+"""Both columns answer at once, each from where its model is: one `generate` call for those of one base, another for
+a second base, streams of servers beside."""
 
 import contextvars
 import queue
@@ -14,6 +15,7 @@ from rlhfv.services.actor import Actor
 from rlhfv.services.model_host import ModelHost
 
 Outcome = Generated | StudioError
+WAITING_SECONDS = 0.5
 
 
 def speak(
@@ -33,9 +35,12 @@ def speak(
     Raises:
         StudioError: none of the voices could answer; what the first said of it.
     """
-    here = [place for place, voice in enumerate(voices) if voice not in host.remotes]
-    parts = [[place] for place in range(len(voices)) if place not in here]
-    if not parts:
+    remote = [place for place, voice in enumerate(voices) if voice in host.remotes]
+    by_base: dict[str, list[int]] = {}
+    for place, voice in enumerate(voices):
+        if place not in remote:
+            by_base.setdefault(host.find_base(actor, voice), []).append(place)
+    if not remote and len(by_base) == 1 and host.base(next(iter(by_base))).model is not None:
         return (yield from _speak_here(host, actor, voices, prompts, sampling, image_path, stop))
     outcomes: list[Outcome | None] = [None] * len(voices)
     shown, news, ended = [""] * len(voices), queue.SimpleQueue(), _Either(stop, threading.Event())
@@ -43,7 +48,7 @@ def speak(
     def run(places: list[int]) -> None:
         """One part in a thread of its own, so that no server waits for a model that is loaded, nor the reverse."""
         asked = [voices[place] for place in places], [prompts[place] for place in places]
-        answer = _speak_here if places == here else _speak_there
+        answer = _speak_there if places[0] in remote else _speak_here
         try:
             stream = answer(host, actor, *asked, sampling, image_path, ended)
             while True:
@@ -54,7 +59,7 @@ def speak(
         except Exception as error:
             news.put((places, None, [error] * len(places)))
 
-    waiting = [*parts, here] if here else parts
+    waiting = [*([place] for place in remote), *by_base.values()]
     for places in waiting:
         # With the context: it names the visitor whose GPU time a borrowed GPU takes.
         target = contextvars.copy_context().run
@@ -62,7 +67,11 @@ def speak(
     try:
         left = len(waiting)
         while left:
-            places, texts, results = news.get()
+            try:
+                places, texts, results = news.get(timeout=WAITING_SECONDS)
+            except queue.Empty:  # whoever waits can be told meanwhile what for
+                yield tuple(shown)
+                continue
             if texts is None:
                 left -= 1
                 for place, outcome in zip(places, results, strict=True):
@@ -92,13 +101,15 @@ class _Either:
 
 
 def _speak_here(host, actor, voices, prompts, sampling, image_path, stop) -> Iterator[tuple[str, ...]]:
-    model = host.model_for(actor, *voices)
-    rows = [Row(voice or None, prompt) for voice, prompt in zip(voices, prompts, strict=True)]
-    generated = yield from model.answer_both(rows, sampling, image_path, stop)
-    return tuple(
-        replace(one, model=replace(model.identity, adapter=row.voice))
-        for one, row in zip(generated, rows, strict=True)
-    )
+    adapters = [host.voice(actor, voice).adapter for voice in voices]
+    with host.using(actor, *voices, given_up=stop.is_set) as model:
+        rows = [Row(adapter, prompt) for adapter, prompt in zip(adapters, prompts, strict=True)]
+        generated = yield from model.answer_both(rows, sampling, image_path, stop)
+        held = {"weights": "4-bit"} if getattr(model, "four_bit", False) else {}
+        return tuple(
+            replace(one, model=replace(model.identity, adapter=row.voice), extra=one.extra | held)
+            for one, row in zip(generated, rows, strict=True)
+        )
 
 
 def _speak_there(host, actor, voices, prompts, sampling, image_path, stop) -> Iterator[tuple[str, ...]]:

@@ -19,6 +19,8 @@ from rlhfv.evaluation.reask import EditVerdict, judge_lexically, judge_with_trut
 from rlhfv.models.catalog import Entry, find_entry
 from rlhfv.runs.local import LocalRuns, Run
 from rlhfv.services.actor import Actor
+from rlhfv.services.bases import Base, identify
+from rlhfv.services.limits import Limits
 from rlhfv.services.memory import ANYWAY, ELSEWHERE
 from rlhfv.services.model_host import ModelHost
 from rlhfv.services.own_runs import OwnRuns
@@ -28,6 +30,10 @@ from rlhfv.settings import Settings, default_data_dir
 ORACLE = "oracle"
 FEW_PAIRS = 50
 SCENES_AT_ONCE = 32
+SHARED_ORACLE_PAIRS = 256
+"""Pairs of the oracle in one call, where many share a machine."""
+REMEMBERED = 1000
+"""Visitors whose choice of a base is remembered; the oldest is forgotten first."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +81,18 @@ class Reasked:
 class Training(OwnRuns):
     kind = "training"
 
-    def __init__(self, settings: Settings, store: Store, shelf: ImageShelf, host: ModelHost, runs: LocalRuns):
-        super().__init__(settings, host, runs)
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        shelf: ImageShelf,
+        host: ModelHost,
+        runs: LocalRuns,
+        limits: Limits | None = None,
+    ):
+        super().__init__(settings, host, runs, limits)
         self.store, self.shelf = store, shelf
+        self._chosen: dict[str, str] = {}
 
     # ---- before a run
 
@@ -97,27 +112,30 @@ class Training(OwnRuns):
 
     def check(self, actor: Actor, config: TrainingConfig, copy_of: str = "", here: bool = True) -> CheckReport:
         """What a run with these settings would use, skip and cost, before any compute; on the pairs and the base of
-        the run `copy_of` where one is named. What only the machine that trains has to have is asked for `here` only.
+        the run `copy_of` where one is named, else on the base to train. What only the machine that trains has to have
+        is asked for `here` only.
         """
         actor.require("train")
         if not copy_of:
-            return check_run(self._pairs(actor), config, self.host.entry, self.shelf.path, here)
+            base = self.base_to_train(actor, here)
+            return check_run(self._pairs(actor), config, base.entry, self.shelf.path, here)
         folder = self.folder(actor, copy_of)
         pairs = [PreferencePair.from_row(row) for row in folder.read_rows()]
         return check_run(pairs, config, self.base_of(actor, copy_of), folder.image_path, here)
 
     def base_of(self, actor: Actor, run_id: str) -> Entry:
         """The base that a run was frozen with, which need not be the one that is chosen now."""
-        frozen, chosen = self.run(actor, run_id).config, self.host.entry
+        frozen, entries = self.run(actor, run_id).config, [base.entry for base in self.host.bases.all]
         path, base = self.local.base_path(frozen), frozen["base"]
         if path:
-            return chosen if chosen.source == str(path) else find_entry(str(path))
-        if chosen.id == base["source"] and chosen.revision in (None, base["revision"]):
-            return chosen
+            return next((one for one in entries if one.source == str(path)), None) or find_entry(str(path))
+        for chosen in entries:
+            if chosen.id == base["source"] and chosen.revision in (None, base["revision"]):
+                return chosen
         return find_entry(base["source"], base["revision"] if "/" in base["source"] else None)
 
     def can_add_oracle_pairs(self) -> bool:
-        return self.host.entry.world is not None
+        return self.host.world is not None
 
     def add_oracle_pairs(
         self, actor: Actor, count: int, stop: threading.Event | None = None
@@ -130,7 +148,14 @@ class Training(OwnRuns):
         if not 1 <= count <= 5000:
             raise InvalidData(f"{count} oracle pairs were asked for.", "One call makes 1 to 5,000.", "Ask for fewer.")
         world = self.host.require_world()
-        model = self.host.model()
+        if self.limits and "manage" not in actor.rights:
+            if count > SHARED_ORACLE_PAIRS:
+                raise InvalidData(
+                    f"{count} oracle pairs were asked for.",
+                    f"Many people share this machine, and one call makes up to {SHARED_ORACLE_PAIRS} here.",
+                    "Ask for fewer; some hundred are enough for the demo model.",
+                )
+            self.limits.take(actor, "run")
         question, sampling, made = world.questions[0], Sampling(), 0
         yield made, count
         while made < count and not (stop and stop.is_set()):
@@ -140,7 +165,8 @@ class Training(OwnRuns):
                 image = self.shelf.intake(data)
                 self.store.set_image_source(image.name, source)
                 prompts.append(Prompt(question, (image.name,)))
-            texts = model.answer_many(prompts, None, sampling, self.shelf.path, batch_size=SCENES_AT_ONCE)
+            with self.host.bases.using(self.host.world_base) as model:
+                texts = model.answer_many(prompts, None, sampling, self.shelf.path, batch_size=SCENES_AT_ONCE)
             for prompt, text, (_, source) in zip(prompts, texts, drawn, strict=True):
                 if made < count:
                     made += self._save_oracle_pair(actor, world, source, prompt, normalise_generated(text), sampling)
@@ -151,8 +177,11 @@ class Training(OwnRuns):
         Where several people share a studio it names an export instead of the studio's own folder."""
         actor.require("train")
         recipe, settings = RECIPES[config.recipe].to_dict(), self.settings
-        words = ["--model", settings.model]
-        words += ["--revision", settings.revision] if settings.revision else []
+        base = self.base_to_train(actor)
+        if base is self.host.first:
+            words = ["--model", settings.model, *(["--revision", settings.revision] if settings.revision else [])]
+        else:
+            words = ["--model", str(base.path or base.entry.id)]
         if not settings.single_user:
             words += ["--data", "pairs.jsonl"]
         elif settings.data_dir != default_data_dir():
@@ -168,6 +197,27 @@ class Training(OwnRuns):
 
     # ---- a run
 
+    def bases(self, actor: Actor) -> list[tuple[str, str]]:
+        """(title, key) of the bases that a run can train, the chat's first one first."""
+        actor.require("train")
+        return [(base.entry.title, base.key) for base in self.host.bases.all if base.entry.source]
+
+    def base_to_train(self, actor: Actor, here: bool = True) -> Base:
+        """The base that the actor chose, else the first that this machine, or one elsewhere, can train."""
+        actor.require("train")
+        chosen = self._chosen.get(actor.visitor)
+        for base in self.host.bases.all:
+            if base.key == chosen:
+                return base
+        return self.host.second if here and self.host.borrows_gpu else self.host.first
+
+    def choose_base(self, actor: Actor, key: str) -> None:
+        """The base that the actor's next runs train. Raises `NotFound` where it is no longer here."""
+        actor.require("train")
+        self._chosen[actor.visitor] = self.host.base(key).key
+        while len(self._chosen) > REMEMBERED:
+            self._chosen.pop(next(iter(self._chosen)))
+
     def start(self, actor: Actor, config: TrainingConfig, title: str = "", room: str = ANYWAY) -> str:
         """Freezes the actor's pairs into a queued run; returns its id.
 
@@ -179,7 +229,8 @@ class Training(OwnRuns):
     def start_with(self, actor, pairs, config, image_path, title="", room=ANYWAY) -> str:
         """Like `start`, on pairs that the caller names: an imported file, a selection."""
         actor.require("train")
-        report = check_run(pairs, config, self.host.entry, image_path, here=room != ELSEWHERE)
+        base = self.base_to_train(actor, here=room != ELSEWHERE)
+        report = check_run(pairs, config, base.entry, image_path, here=room != ELSEWHERE)
         if not report.usable:
             raise none_usable(report)
         return self._start(
@@ -189,6 +240,7 @@ class Training(OwnRuns):
             [pair.to_row() for pair in pairs],
             image_path,
             self._place(room, lambda: (report.memory, report.available)),
+            base=base,
         )
 
     def duplicate(
@@ -217,8 +269,8 @@ class Training(OwnRuns):
         if self.run(actor, run_id).has_model:
             raise RunFailed(
                 f"The run {run_id} made a whole model.",
-                "It is a base of its own, and a studio has one base in memory.",
-                "Export it and start a studio with --model and that folder.",
+                "It is a base of its own, and no adapter of this one.",
+                "Export it and start the studio with that folder as --model, or --beside this one.",
             )
         raise RunFailed(
             f"The run {run_id} has no adapter.", "It has not ended well.", "Wait for it, resume it, or read its log."
@@ -239,24 +291,26 @@ class Training(OwnRuns):
             for pair in map(PreferencePair.from_row, folder.read_rows())
             if pair.outcome == "corrected" and pair.provenance.annotator != ORACLE
         ]
-        model, results = self.host.model_for(actor, voice), []
+        adapter, results = self.host.voice(actor, voice).adapter, []
         yield results, len(pairs)
         for pair in pairs:
             if stop and stop.is_set():
                 return
-            [answer] = model.answer_many([pair.prompt], voice, Sampling(), folder.image_path, batch_size=1)
+            with self.host.using(actor, voice) as model:
+                [answer] = model.answer_many([pair.prompt], adapter, Sampling(), folder.image_path, batch_size=1)
             results = [*results, self._judge(pair, answer)]
             yield results, len(pairs)
 
     def _need_of(self, actor: Actor, run: Run, config: TrainingConfig | None = None) -> tuple[int, int]:
-        base, own = run.config["base"], self.host.base_config()
-        if (base["name"], base["revision"]) != (own["name"], own["revision"]):
+        base = run.config["base"]
+        own = [one.identity for one in self.host.bases.all if one.entry.source]
+        if (base["name"], base["revision"]) not in [(one.name, one.revision) for one in own if one]:
             return 0, 0  # only the base that is chosen now can be measured
         report = self.check(actor, config or TrainingConfig.from_dict(run.config["training"]), run.id)
         return report.memory, report.available
 
     def _judge(self, pair: PreferencePair, answer: str) -> Reasked:
-        world, source = self.host.entry.world, pair.provenance.source
+        world, source = self.host.world, pair.provenance.source
         if world is not None and source:
             verdicts = judge_with_truth(world, source, pair.prompt.question, pair.rejected, pair.edits, answer)
             return Reasked(pair, answer, tuple(verdicts), "oracle")
@@ -277,7 +331,7 @@ class Training(OwnRuns):
             id=uuid.uuid4().hex,
             prompt=prompt,
             text=text,
-            model=self.host.identity,
+            model=identify(self.host.bases, self.host.world_base),
             sampling=sampling,
             visitor=actor.visitor,
             created=now(),

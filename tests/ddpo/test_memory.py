@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from benchmarks import counted
 from benchmarks.counted import LiveBytes, Shape
 from rlhfv.ddpo import attempt
-from rlhfv.ddpo.base import load_base, make_trainable, refuse_four_bit_without_its_library
+from rlhfv.ddpo.base import load_base, make_trainable
 from rlhfv.ddpo.batches import PairEncoder
 from rlhfv.ddpo.check import check_run
 from rlhfv.ddpo.config import TrainingConfig
@@ -29,6 +29,7 @@ from rlhfv.ddpo.watch import to_device
 from rlhfv.errors import InvalidData, ModelUnavailable
 from rlhfv.models.catalog import fetch_config, find_entry
 from rlhfv.models.prompts import encode_prompt
+from rlhfv.models.quantised import refuse_four_bit_without_its_library
 from rlhfv.run_folder import RunFolder
 from tests.ddpo.conftest import SHORT
 from tests.ddpo.second_device import DEVICE, bytes_there, move, second_device

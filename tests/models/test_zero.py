@@ -4,10 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlhfv.corrections.conversation import Prompt, Sampling, Turn
+from rlhfv.corrections.conversation import Sampling
 from rlhfv.errors import GenerationFailed, NoGPU
 from rlhfv.models import zero
-from rlhfv.models.generated import Row
 
 
 def test_seconds_are_asked_for_by_tokens_and_model(monkeypatch):
@@ -47,10 +46,3 @@ def test_what_the_package_raises_is_told_in_words(title, kind, what):
 def test_other_errors_stay_what_they_are():
     with pytest.raises(KeyError), zero._refusals_told():
         raise KeyError("a")
-
-
-def test_a_stand_in_is_not_asked_about_two_pictures():
-    stand_in = zero.StandIn(SimpleNamespace(title="Demo model"))
-    prompt = Prompt("and now", ("b.png",), (Turn("what is it", "a cat", ("a.png",)),))
-    with pytest.raises(GenerationFailed, match="more than one picture"):
-        next(stand_in.answer_both([Row(None, prompt)]))

@@ -113,7 +113,7 @@ def base_here(services, monkeypatch, tmp_path):
     folder.mkdir()
     for name, size in (("config.json", 20), ("model.safetensors", 5000)):
         (folder / name).write_bytes(b"{}".ljust(size))
-    monkeypatch.setattr(services.host, "base_path", lambda: folder)
+    monkeypatch.setattr(services.host, "base_path", lambda *_: folder)
     return folder
 
 
@@ -244,7 +244,7 @@ def test_a_copy_is_reckoned_on_the_base_that_it_was_frozen_with(services, ann, m
         return CheckReport(1, ())
 
     monkeypatch.setattr("rlhfv.services.training.check_run", check)
-    monkeypatch.setattr(services.host, "base_path", lambda: None)  # another base is chosen by now
+    monkeypatch.setattr(services.host, "base_path", lambda *_: None)  # another base is chosen by now
     services.backends.plan(ann, REPO, TrainingConfig(), first.id, job=True)
     services.training.check(ann, TrainingConfig(), first.id)
     services.backends.offers(ann, REPO, first.id)

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from rlhfv.ddpo.config import RECIPES
-from rlhfv.errors import NotFound, RunFailed
+from rlhfv.errors import ModelUnavailable, NotFound, RunFailed
 from rlhfv.runs.local import LocalRuns
 from rlhfv.services import Actor, build_services
 from rlhfv.settings import SPACE_RUN_SECONDS, parse_app_arguments
@@ -33,8 +33,8 @@ def test_the_page_says_so_before_a_run_starts(on_a_space):
 
 
 def test_suspect_words_do_not_take_of_anybodys_gpu_time(on_a_space, monkeypatch):
-    monkeypatch.setattr("rlhfv.services.model_host.ModelHost.borrows_gpu", True)
     hints = build_services(on_a_space).hints
+    monkeypatch.setattr("rlhfv.services.model_host.ModelHost.borrows_gpu", True)
     monkeypatch.setattr(hints.corrections, "open", lambda who, answer: None)
     assert "your GPU time" in hints.why_none(ADA, "any")
 
@@ -49,6 +49,14 @@ def test_a_real_model_is_not_trained_where_a_gpu_is_only_borrowed(on_a_space, mo
         services.training._start(ADA, "run", {}, [], lambda name: tmp_path, {})
     offered = [voice.title for voice in services.host.voices(ADA)]
     assert offered == ["Baseline", "Demo model: baseline", "Demo model: Aligned with oracle corrections"]
+    assert services.host.stand_ins == services.host.voices(ADA)[1:] and services.chat.open(ADA).right == ""
+    # The demo model stands beside it, and that one is trained here; what is sent away trains the chat's own.
+    assert services.training.base_to_train(ADA).entry.id == "demo"
+    assert services.training.base_to_train(ADA, here=False).entry.title == "base"
+    assert services.training.can_add_oracle_pairs() and services.chat.studio(ADA).can_draw
+    assert services.host.base_config(services.training.base_to_train(ADA))["name"] == "demo"
+    with pytest.raises(ModelUnavailable, match="cannot stand beside"):
+        services.host.put_beside("smolvlm")
 
 
 @pytest.mark.slow

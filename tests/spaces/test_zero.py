@@ -149,7 +149,7 @@ def test_whoever_is_signed_in_pays_with_their_own_time(device, ask):
 
 def test_beside_a_voice_that_needs_no_gpu_it_is_still_their_own_time(device, ask):
     token = visitor_token(user="eve")
-    [*_, last] = ask(visitor="eve", token=token, tokens=6, right="demo-0")
+    [*_, last] = ask(visitor="eve", token=token, tokens=6, right="base:demo")
     assert last["left"]["answer_id"] and last["right"]["voice_title"] == "Demo model: baseline"
     assert [wanted["token"] for wanted in device.to("/schedule")] == [token]
 

@@ -47,6 +47,7 @@ class DemoWorld:
 
     questions = SUGGESTED_QUESTIONS
     description_question = DETAILED_PROMPT
+    first_scene = "demo:validation/10"
 
     def fresh_seed(self, split: str) -> int:
         """A seed of the split drawn at random, for `draw`."""
