@@ -12,6 +12,7 @@ def serve(settings: Settings) -> None:
     from rlhfv.services import build_services
 
     services = build_services(settings)
+    services.durable.end_on_signal()
     services.host.hand_over()
     from rlhfv.studio.app import launch
 

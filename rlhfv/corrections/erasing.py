@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rlhfv.corrections.changes import note_erased
 from rlhfv.corrections.database import Database, dump
 from rlhfv.corrections.revisions import no_pair
 
@@ -82,6 +83,7 @@ class Eraser(Database):
                 # Ids and content addresses are unique, so a document that has one speaks of what goes.
                 connection.execute("DELETE FROM conversations WHERE instr(document, ?)", (name,))
                 connection.execute("DELETE FROM memory WHERE instr(key, ?1) OR instr(value, ?1)", (name,))
+            note_erased(connection)
         # The index keeps the words of what was taken out until its parts are merged, free pages keep what stood there.
         connection.execute("INSERT INTO pair_search (pair_search) VALUES ('rebuild')")
         connection.execute("VACUUM")

@@ -17,6 +17,7 @@ from rlhfv.runs.hub_erasing import keep_rows, tell_erased, write_rows
 from rlhfv.runs.hub_runs import HERE
 from rlhfv.runs.local import LocalRuns
 from rlhfv.services.actor import Actor
+from rlhfv.services.durable import Durable
 from rlhfv.services.publishing import Publishing
 from rlhfv.services.sent_runs import SentRuns
 from rlhfv.settings import Settings
@@ -50,9 +51,10 @@ class Erasing:
         runs: LocalRuns,
         publishing: Publishing,
         sent: SentRuns,
+        durable: Durable,
     ):
         self.settings, self.store, self.shelf = settings, store, shelf
-        self.runs, self.publishing, self.sent = runs, publishing, sent
+        self.runs, self.publishing, self.sent, self.durable = runs, publishing, sent, durable
         self._eraser = Eraser(store.path)
 
     def find(self, actor: Actor, pairs: Iterable[str] = (), images: Iterable[str] = ()) -> Found:
@@ -118,6 +120,8 @@ class Erasing:
             for folder in holding
             if folder.adapter.is_dir() or folder.model.is_dir() or folder.checkpoints.is_dir()
         ]
+        if copy := self.durable.confirm_erased():
+            unreached.append(copy)
         unreached.append("exports, packed bundles, backups and copies of the data folder that somebody made")
         return Erased(
             found, tuple(folder.id for folder in holding), tuple(done), tuple(waiting), tuple(dict.fromkeys(unreached))

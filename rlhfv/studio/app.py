@@ -1,6 +1,7 @@
 """The page: its tabs in one Blocks. `build_app` has no side effects; `launch` serves it."""
 
 import mimetypes
+import os
 from importlib import resources
 
 import gradio as gr
@@ -14,7 +15,23 @@ from rlhfv.runs.supervisor import Supervisor
 from rlhfv.services import Actor, Services
 from rlhfv.services.people import People
 from rlhfv.services.sign_in import SignIn, stranger_rights
-from rlhfv.studio import chat, correct, evaluate, pairs, people, publish, review, shared, statistics, tasks, train
+from rlhfv.studio import (
+    api,
+    chat,
+    correct,
+    evaluate,
+    pairs,
+    people,
+    publish,
+    review,
+    sessions,
+    shared,
+    statistics,
+    tasks,
+    train,
+)
+from rlhfv.studio import guide as guide_strip
+from rlhfv.studio.gate import Gate, own_origin_only
 from rlhfv.studio.sign_in import HubSignIn
 from rlhfv.studio.view import h, view
 from rlhfv.studio.visitor import VisitorCookie, actor, read_key
@@ -22,23 +39,27 @@ from rlhfv.studio.wiring import NAMES, Page, connect, tabs_for
 
 TITLE = "RLHF-V correction studio"
 WAITING = 400
-MAX_UPLOAD = "500mb"
 
 
 def build_app(services: Services) -> gr.Blocks:
     """The whole page over `services`. No model is loaded; example scenes are drawn into the shelf."""
     info = services.chat.studio(Actor("page", rights=frozenset({"chat"})))
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as blocks:
+    cache = _cache_times(services.expiring.hours)
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=cache) as blocks:
         view(
             h(
                 "header.top",
                 h("h1", TITLE),
-                h("p.lead", "Ask two voices about a picture, mend what is not in it, train on that, and ask again."),
+                h(
+                    "p.lead",
+                    "Models see things that are not there: compare two, correct them, train on it, ask again.",
+                ),
                 h("p.model", h("span.chip", info.title), h("span.by", info.notice)),
             ),
             elem_id="top",
         )
         person = view(elem_id="person", visible=services.settings.team or services.settings.hub_sign_in)
+        guide = guide_strip.build(services)
         with gr.Tabs(elem_id="tabs") as tabs:
             built, tab = {}, {}
             modules = (chat, correct, review, pairs, train, evaluate, publish, tasks, statistics, people)
@@ -47,7 +68,8 @@ def build_app(services: Services) -> gr.Blocks:
                 visible = name in tabs_for(services, stranger_rights(services.settings) | {"chat"})
                 with gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}", visible=visible) as tab[name]:
                     built[name] = module.build(services)
-        connect(services, Page(blocks, person, tabs, tab, **built))
+        api.build(services)
+        connect(services, Page(blocks, person, guide, tabs, tab, **built))
     blocks.queue(max_size=WAITING, default_concurrency_limit=8, api_open=False)
     return blocks
 
@@ -66,6 +88,10 @@ def launch(services: Services, blocks: gr.Blocks | None = None, prevent_thread_l
         accounts = SignIn(settings, services.publishing)
         signing = [Middleware(HubSignIn, accounts=accounts, space=settings.space)]
     blocks = blocks or build_app(services)
+    key = read_key(settings.data_dir)
+    services.durable.start()
+    services.expiring.start()
+    hosts = (settings.space.host,) if settings.space and settings.space.host else ()
     options = {
         "server_name": settings.host,
         "server_port": settings.port,
@@ -73,13 +99,14 @@ def launch(services: Services, blocks: gr.Blocks | None = None, prevent_thread_l
         "auth": people.check if people else None,
         "auth_message": "Sign in with the name and the password that the owner of this studio gave you.",
         "theme": build_theme(),
-        "css": read_asset("studio.css"),
+        "css": "".join(map(read_asset, ("studio.css", "welcome.css", "phone.css"))),
         "js": read_asset("studio.js"),
         "app_kwargs": {
             "middleware": [
+                Middleware(Gate, key=key, limits=services.limits, hosts=hosts, trusted="SPACE_ID" in os.environ),
                 Middleware(
                     VisitorCookie,
-                    key=read_key(settings.data_dir),
+                    key=key,
                     rights=stranger_rights(settings),
                     people=people,
                     framed=settings.space is not None,
@@ -96,12 +123,17 @@ def launch(services: Services, blocks: gr.Blocks | None = None, prevent_thread_l
         "ssr_mode": False,
         "show_error": False,
         "enable_monitoring": False,
-        "max_file_size": MAX_UPLOAD,
+        "max_file_size": f"{settings.max_upload}mb",
+        "strict_cors": True,
+        "state_session_capacity": sessions.MOST,
+        "mcp_server": False,
         "max_threads": 80,
         **options,
     }
+    sessions.install()
     try:
-        served = blocks.launch(**options, prevent_thread_lock=True)
+        with own_origin_only(hosts):
+            served = blocks.launch(**options, prevent_thread_lock=True)
     except ValueError:
         # Gradio asks its own server for the page and gives up after three seconds; on a busy machine the server runs
         # nevertheless.
@@ -110,11 +142,17 @@ def launch(services: Services, blocks: gr.Blocks | None = None, prevent_thread_l
         served = blocks.app, blocks.local_url, None
     # Only now: importing torch keeps the server from answering Gradio's own check of itself in time.
     services.host.warm()
+    services.host.watch_idle()
     Supervisor(services.training.local, then=services.host.make_room).start()
     services.publishing.start_background()
     if not prevent_thread_lock:
         blocks.block_thread()
     return served
+
+
+def _cache_times(hours: float | None) -> tuple[int, int]:
+    """Every how many seconds Gradio looks for files of its own, uploads among them, that are older than so many."""
+    return (3600, 86400) if hours is None else (max(60, round(300 * hours)), max(60, round(3600 * hours)))
 
 
 def build_theme() -> gr.themes.Base:
@@ -162,7 +200,8 @@ def serve_image(services: Services):
 
     async def image(request: Request) -> Response:
         try:
-            path = services.chat.image_path(actor(request), request.path_params["name"])
+            who, name = actor(request), request.path_params["name"]
+            path = services.recorded.picture_path(who, name) or services.chat.image_path(who, name)
             size = path.stat().st_size
         except (StudioError, OSError):
             return PlainTextResponse("There is no such picture.", status_code=404)

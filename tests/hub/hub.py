@@ -6,14 +6,14 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlencode
 
-from tests.hub import commits, discussions, files, jobs, lfs, openid, people, repos, spaces, xet
+from tests.hub import buckets, commits, discussions, files, jobs, lfs, openid, people, repos, spaces, xet
 from tests.hub.faults import Fault, Faults
 from tests.hub.people import People
 from tests.hub.server import HubServer
 from tests.hub.storage import Commit, File, Repo, Storage
 from tests.hub.wire import Refusal, Request, Route
 
-AREAS = (people, openid, repos, files, commits, discussions, jobs, spaces, lfs, xet)
+AREAS = (people, openid, repos, files, commits, discussions, jobs, spaces, buckets, lfs, xet)
 
 
 class Hub:

@@ -1,4 +1,4 @@
-"""Spaces beside their files: hardware, variables, secrets, volumes, duplication; and buckets to mount.
+"""Spaces beside their files: hardware, variables, secrets, volumes, duplication.
 
 Nothing runs here. Who has no plan may make Spaces on ZeroGPU only, two of them, and gets no paid hardware.
 """
@@ -15,7 +15,6 @@ ZERO = "zero-a10g"
 FREE = "cpu-basic"
 HARDWARE = [*PAID, (ZERO, "ZeroGPU", "8 vCPU", "64 GB", None, 0)]
 SPACE = REPO.replace("models|datasets|spaces", "spaces")
-BUCKET = r"/api/buckets/(?P<owner>[^/]+)/(?P<name>[^/]+)"
 
 
 @dataclass
@@ -35,6 +34,7 @@ class Spaces:
         self.all: dict[str, Space] = {}
         self.unpaid: set[str] = set()
         self.buckets: dict[str, bool] = {}
+        self.stored: dict[str, object] = {}
 
     def prepare(self, hub, id: str, wanted: dict) -> Space:
         """The Space that a request to create or duplicate asks for, or why it is refused."""
@@ -141,15 +141,6 @@ def list_hardware(hub, request: Request) -> Response:
     return reply([{**row, "unitCostUSD": row["unitCostMicroUSD"] / 1e6, "unitLabel": "minute"} for row in rows])
 
 
-def create_bucket(hub, request: Request, owner: str, name: str) -> Response:
-    id = f"{owner}/{name}"
-    hub.people.check_namespace(request.token, "buckets", owner)
-    if id in hub.spaces.buckets:
-        raise Refusal(409, f"Bucket {id} already exists", url=f"{hub.endpoint}/buckets/{id}")
-    hub.spaces.buckets[id] = request.json().get("visibility") == "private"
-    return reply({"url": f"{hub.endpoint}/buckets/{id}"})
-
-
 ROUTES = [
     ("GET", r"/api/spaces/hardware", list_hardware),
     ("GET", SPACE + r"/secrets", show_secrets),
@@ -160,5 +151,4 @@ ROUTES = [
     ("POST", SPACE + r"/hardware", request_hardware),
     ("PUT", SPACE + r"/volumes", set_volumes),
     ("POST", SPACE + r"/duplicate", duplicate),
-    ("POST", BUCKET, create_bucket),
 ]

@@ -32,6 +32,7 @@ class XetStore:
         self._store = folder / "xet" / "xorbs"
         self._rebuilt = folder / "rebuilt"
         self._files: dict[str, XetFile] = {}
+        self._hashes: dict[str, XetFile] = {}
         self._shards: set[str] = set()
         self._lock = threading.Lock()
         self._session = None
@@ -47,14 +48,26 @@ class XetStore:
             with self._lock:
                 for path in sorted((self._store / "shards").glob("*.mdb")):
                     if path.name not in self._shards:
-                        self._files.update(read_shard(path.read_bytes()))
+                        for name, file in read_shard(path.read_bytes()):
+                            self._hashes[file.hash] = file
+                            if name:
+                                self._files[name] = file
                         self._shards.add(path.name)
         return self._files.get(sha256)
+
+    def by_hash(self, hash: str) -> XetFile:
+        """A file by its Xet hash: those of buckets come without a sha256. KeyError when nobody has sent it."""
+        self.find("")
+        return self._hashes[hash]
 
     def read(self, sha256: str) -> bytes:
         found = self.find(sha256)
         if found is None:
             raise KeyError(f"Nobody has pushed {sha256}.")
+        return self.read_hash(found.hash)
+
+    def read_hash(self, hash: str) -> bytes:
+        found = self.by_hash(hash)
         target = self._rebuilt / found.hash
         with self._lock:
             if not target.exists():
@@ -74,23 +87,23 @@ class XetStore:
         part.replace(target)
 
 
-def read_shard(data: bytes) -> dict[str, XetFile]:
-    """sha256 → file, from the file section of a shard.
+def read_shard(data: bytes) -> list[tuple[str, XetFile]]:
+    """The files of a shard's file section, each with its sha256, or "" where the client has left that out.
 
     All records have 48 bytes. After the header come, for each file: its record (hash, flags, number of segments), the
     segments (hash of the xorb, flags, bytes, first and last chunk), as many verification records if the flags say
     so, and a record that starts with the sha256 if they say so. A record of 0xff ends the section.
     """
-    found, at = {}, RECORD
+    found, at = [], RECORD
     while at + RECORD <= len(data) and data[at : at + 32] != b"\xff" * 32:
         hash = words(data[at : at + 32])
         flags, count = struct.unpack_from("<II", data, at + 32)
         at += RECORD
         size = sum(struct.unpack_from("<I", data, at + RECORD * index + 36)[0] for index in range(count))
         at += RECORD * count * (2 if flags & HAS_VERIFICATION else 1)
-        if flags & HAS_METADATA:
-            found[words(data[at : at + 32])] = XetFile(hash, size)
-            at += RECORD
+        sha256 = words(data[at : at + 32]) if flags & HAS_METADATA else ""
+        at += RECORD if flags & HAS_METADATA else 0
+        found.append((sha256, XetFile(hash, size)))
     return found
 
 
