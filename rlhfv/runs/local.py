@@ -294,7 +294,7 @@ class LocalRuns:
             parent=config.get("parent"),
             step=tail.step,
             total_steps=tail.total_steps,
-            eta=tail.eta if state in ALIVE else None,
+            eta=tail.eta if state in ALIVE else self._longest_wait(places.get(run_id)) if state == "queued" else None,
             place=places.get(run_id) if state == "queued" else None,
             memory=record.memory if state == "queued" else 0,
             error=error,
@@ -326,6 +326,10 @@ class LocalRuns:
     def _places(self) -> dict[str, int]:
         waiting = [(record.queued, run_id) for run_id, record in self._all_records() if record.waits]
         return {run_id: place for place, (_, run_id) in enumerate(sorted(waiting), start=1)}
+
+    def _longest_wait(self, place: int | None) -> float | None:
+        """Seconds until the turn of a queued run at most, where a run has only so many."""
+        return place * self.run_seconds if place and self.run_seconds else None
 
     # ---- what is kept outside the folders
 

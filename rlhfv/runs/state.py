@@ -10,10 +10,11 @@ ALIVE = ("starting", "running", "stopping")
 @dataclass(frozen=True)
 class Run:
     """A run as it is now. `state`: queued, starting, running, stopping, stopped, failed or done. `place` is its place
-    in the queue from 1, `memory` the free bytes a queued run waits for, `eta` seconds, `error` one sentence or more
-    when it failed, `lines` the end of its log; `has_adapter` and `has_model` say what it made: a full tuning makes a
-    whole model, which is no voice of the chat but a base of its own. `remote` is empty for a run of this machine, else
-    where it trains as it was last seen: {"repo", "state", "worker", "seen", "job", "error"}."""
+    in the queue from 1, `memory` the free bytes a queued run waits for, `eta` seconds to its end, or of a queued one
+    to its turn where runs have only so many, `error` one sentence or more when it failed, `lines` the end of its log;
+    `has_adapter` and `has_model` say what it made: a full tuning makes a whole model, which is no voice of the chat
+    but a base of its own. `remote` is empty for a run of this machine, else where it trains as it was last seen:
+    {"repo", "state", "worker", "seen", "job", "error"}."""
 
     id: str
     kind: str

@@ -17,12 +17,14 @@ class Actor:
     """A visitor of the page or a user of the command line.
 
     `visitor` is the random id of the server's cookie ("local" for the command line): drafts and conversations belong
-    to it. `name` is what pairs call the annotator. `rights` is a subset of `RIGHTS`.
+    to it. `name` is what pairs call the annotator. `rights` is a subset of `RIGHTS`. `place` stands for the network
+    that they come from, where limits count by it; no address can be read off.
     """
 
     visitor: str
     name: str = ""
     rights: frozenset[str] = RIGHTS
+    place: str = ""
 
     @property
     def public_id(self) -> str:

@@ -31,7 +31,8 @@ class ChatTurn:
 
 @dataclass(frozen=True)
 class ChatState:
-    """What a page shows. `images` have been asked about; `pending_images` join with the next question."""
+    """What a page shows. `images` have been asked about; `pending_images` join with the next question. A question that
+    waits for the model has a `place` in the line, and `wait_seconds` until its turn where that is known."""
 
     conversation_id: str
     left: str
@@ -41,6 +42,8 @@ class ChatState:
     pending_images: tuple[str, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
     streaming: bool = False
+    place: int = 0
+    wait_seconds: int = 0
 
     @property
     def shown_image(self) -> str | None:

@@ -2,7 +2,8 @@
 
 An event of the page is an endpoint that anybody can call who reads the page's source, so that the services check each
 call. `right` is the one without which nothing comes of it; "" is for anybody, because there is nothing to know or to
-change that is not the caller's own at this moment. None of them is part of an API: names and arguments may change.
+change that is not the caller's own at this moment. But for `PUBLIC` none of them is part of an API: names and
+arguments may change.
 """
 
 from dataclasses import dataclass
@@ -14,26 +15,29 @@ class Endpoint:
     changes: bool
 
 
+PUBLIC = ("chat", "correct", "export")
+"""The API for programs (`api.py`): their names and arguments stay. Nothing else is part of it."""
 CHANGES = {
-    "chat": """chat_ask chat_suggest chat_regenerate chat_upload chat_add_another chat_new_scene chat_choose_example
-        chat_strip_action chat_choose chat_swap_columns chat_start_over backends_sign_out backends_sign_in_by_hand
-        share_act""",
-    "correct": """chat_vote chat_judge correct_keep_draft correct_save correct_agree_to correct_judge_faithful
+    "chat": """chat chat_ask chat_suggest chat_regenerate chat_upload chat_add_another chat_new_scene
+        chat_choose_example chat_strip_action chat_choose chat_swap_columns chat_start_over backends_sign_out
+        backends_sign_in_by_hand share_act welcome_act guide_act""",
+    "correct": """correct chat_vote chat_judge correct_keep_draft correct_save correct_agree_to correct_judge_faithful
         correct_skip_it correct_act pairs_act pairs_import_file publish_set_named""",
     "review": "review_accept_pair review_send_pair_back review_choose_first review_choose_second review_merge_both",
     "train": """train_act train_start_run train_answer train_add_oracle train_export_adapter evaluate_act
-        evaluate_start_run evaluate_answer_room""",
+        evaluate_start_run evaluate_answer_room base_choice_choose""",
     "publish": "publish_begin_push publish_begin_adapter publish_sign_in_by_hand publish_sign_out",
     "manage": """pairs_erase publish_begin_pull publish_sign_in_as_owner backends_sign_in_as_owner
         tasks_take_uploads tasks_take_dataset tasks_begin_writing tasks_stop_writing tasks_save_settings people_let_in
-        people_set_password people_act""",
+        people_set_password people_act chat_put_beside chat_take_away""",
 }
 SHOWS = {
     "": "wiring_show_person chat_stop_all chat_leave_edit correct_close_terms train_stop_all train_name_start",
-    "chat": "wiring_open_page wiring_visit_chat chat_edit_last chat_share_last backends_choose",
-    "correct": """wiring_visit_correct wiring_visit_pairs wiring_visit_statistics wiring_correct_this
+    "chat": """wiring_open_page wiring_visit_chat chat_edit_last chat_share_last backends_choose guide_look
+        guide_follow""",
+    "correct": """guide_correct_it wiring_visit_correct wiring_visit_pairs wiring_visit_statistics wiring_correct_this
         wiring_show_history correct_bring_hints correct_ask_terms correct_open_next pairs_search pairs_select
-        pairs_turn pairs_tell_losses pairs_export_pairs""",
+        pairs_turn pairs_tell_losses pairs_export_pairs export""",
     "annotate": "tasks_tick tasks_turn",
     "review": "wiring_visit_review wiring_review_pair review_select review_turn review_undo",
     "train": """wiring_visit_train wiring_visit_evaluate wiring_chat_with train_tick train_open_run train_compare_with
@@ -51,7 +55,7 @@ EVENTS = {
 """The events of the page by the name that `events.private` gives them, module and function."""
 
 CLOSED = (
-    *("/openapi.json", "/monitoring", "/gradio_api/openapi.json", "/gradio_api/info", "/gradio_api/deep_link"),
+    *("/openapi.json", "/monitoring", "/gradio_api/openapi.json", "/gradio_api/deep_link", "/gradio_api/mcp"),
     *("/gradio_api/run-history", "/gradio_api/runs", "/gradio_api/proxy=", "/gradio_api/dev/", "/gradio_api/vibe-"),
     *("/gradio_api/undo-vibe-", "/gradio_api/process_recording", "/gradio_api/custom_component/"),
     *("/gradio_api/component_server", "/gradio_api/stream/", "/gradio_api/api/"),
@@ -65,6 +69,7 @@ PARTS = (
 """The same for everybody."""
 OF_THE_VISIT = (
     *("/", "/config", "/gradio_api/user", "/gradio_api/login_check", "/gradio_api/token", "/gradio_api/heartbeat/"),
+    *("/gradio_api/info",),
     *("/gradio_api/queue/", "/gradio_api/run/", "/gradio_api/call/", "/gradio_api/cancel", "/gradio_api/reset"),
     *("/gradio_api/upload", "/gradio_api/file=", "/images/", "/login", "/logout"),
 )

@@ -21,6 +21,7 @@ from rlhfv.errors import Forbidden, StudioError
 from rlhfv.services.actor import RIGHTS, Actor
 from rlhfv.services.people import People
 from rlhfv.studio.endpoints import is_closed
+from rlhfv.studio.gate import PLACE
 
 COOKIE = "rlhfv_visitor"
 HEADER = "x-rlhfv-actor"
@@ -144,7 +145,7 @@ def actor(request: gr.Request) -> Actor:
             "This request has no visitor.", "The server gives every request one.", "Reload the page and try again."
         )
     visitor, name, rights = json.loads(given)
-    return Actor(visitor, name, frozenset(rights))
+    return Actor(visitor, name, frozenset(rights), request.headers.get(PLACE) or "")
 
 
 def with_actor(scope: Scope, who: Actor) -> Scope:

@@ -210,3 +210,39 @@ def test_members_of_the_spaces_organisation_have_their_roles(space, visit):
     page.locator("#away-session").get_by_text("Signed in to the Hub as ann").wait_for()
     expect(page.locator("#away-repo").get_by_role("textbox")).to_have_value("ann/rlhfv-runs")
     assert "Tasks" in tabs.all_inner_texts()
+
+
+@pytest.mark.slow
+def test_a_job_from_the_sign_in_to_its_adapter(space, visit):
+    """Nothing is stood in for: the job installs this package as any machine would, and trains the visitor's pair."""
+    hub = space.hub
+    hub.openid.person = "eve"
+    page = visit(EVE, "train")
+    page.set_default_timeout(60_000)
+    message, heading = page.locator("#train-message"), page.locator("#run-heading")
+    page.get_by_label("A job of the Hub").click()
+    page.get_by_role("button", name="Choose a machine").click()
+    message.get_by_role("alert").get_by_text("You are not signed in to the Hub.").wait_for()
+    assert not [repo for repo in hub.storage.repos if repo.endswith("/rlhfv-runs")], "nothing was sent"
+
+    sign_in(page, within="#away-sign-in-there")
+    page.locator("#away-session").get_by_text("Signed in to the Hub as eve").wait_for()
+    expect(page.locator("#away-repo").get_by_role("textbox")).to_have_value("eve/rlhfv-runs")
+    page.get_by_role("button", name="Choose a machine").click()
+    offer = message.get_by_role("listitem").filter(has_text="Nvidia T4 - small")
+    expect(offer).to_contain_text(re.compile(r"\$0\.\d\d"))
+    expect(offer).to_contain_text("at most")
+    assert hub.jobs.all == [], "the price is told before anything is started"
+    offer.get_by_role("button").click()
+
+    heading.get_by_text(re.compile(r"Step \d+ of \d+|starting|Starting|job", re.IGNORECASE)).first.wait_for()
+    heading.get_by_role("button", name="Chat with it").wait_for(timeout=300_000)
+    (job,) = hub.jobs.all
+    assert job.spec["flavor"] == "t4-small" and list(job.secrets) == ["HF_TOKEN"]
+    assert job.owner == "eve" and hub.repo("eve/rlhfv-runs", "model").private
+    assert page.locator("#plot-0 canvas, #plot-0 svg").count(), "its curve is drawn"
+    shown = what_the_page_holds(page)
+    assert not any(token in shown or files_with(space.place / "data", token) for token in hub.openid.issued)
+    heading.get_by_role("button", name="Chat with it").click()
+    page.locator("#right-voice input").wait_for()
+    assert "1 pair" in page.locator("#right-voice input").input_value()

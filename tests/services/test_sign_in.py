@@ -47,6 +47,7 @@ def arrive(hub, accounts):
 def correct(services, actor: Actor, number: int, picture: bytes) -> str:
     from rlhfv.corrections.conversation import Answer, ModelIdentity, Prompt, Sampling
 
+    services.consent.agree(actor, services.consent.house.version)
     services.corrections.set_terms(actor, Terms(consent=True))
     image = services.corrections.shelf.intake(picture)
     prompt = Prompt(f"What is it, number {number}?", (image.name,))

@@ -66,7 +66,7 @@ class Caller:
             "data": [self._example(block) for block in function.inputs],
             "fn_index": number,
             "session_hash": session,
-            "trigger_id": function.targets[0][0],
+            "trigger_id": function.targets[0][0] if function.targets else None,
             "event_data": data,
         }
         joined = self.client.post("/gradio_api/queue/join", json=body, headers=cookie)

@@ -1,89 +1,129 @@
-"""Twenty visitors with two tabs each, over HTTP as their browsers would speak it, against the real demo model."""
+"""Sixty visitors at once on the real demo model: five seconds here, five minutes in the slow target.
 
-import concurrent.futures
-import json
+Prints the 95th percentiles of queue wait and answer time: pytest -s tests/studio/test_crowd.py
+"""
+
 import os
-import secrets
+import statistics
+import subprocess
+import threading
+import time
 from pathlib import Path
 
-import httpx
 import pytest
 
 from rlhfv.corrections.store import Store
 from tests.apps import free_port, start_app, wait_until_ready
+from tests.studio.crowd import MARK, Seen, come, visit
 
-VISITORS, QUESTIONS = 20, 2
-
-
-class Tab:
-    """One open page: its cookie is its visitor's, its session its own."""
-
-    def __init__(self, client: httpx.Client, config: dict):
-        self.client, self.session = client, secrets.token_hex(5)
-        self.events = {}
-        ids = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
-        for function in config["dependencies"]:
-            for target, event in function["targets"]:
-                self.events.setdefault((ids.get(target), event), (function["id"], len(function["inputs"])))
-
-    def send(self, element: str, event: str, *data) -> None:
-        """Fires an event and waits until the server has answered it; raises AssertionError on a failure."""
-        function, inputs = self.events[element, event]
-        values = [*data, *[None] * (inputs - len(data))]
-        body = {"data": values, "fn_index": function, "session_hash": self.session, "event_data": None}
-        self.client.post("/gradio_api/queue/join", json=body).raise_for_status()
-        with self.client.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as stream:
-            for line in stream.iter_lines():
-                if line.startswith("data:"):
-                    message = json.loads(line[5:])
-                    if message["msg"] == "process_completed":
-                        assert message["success"], message
-                        return
-        raise AssertionError("the stream ended early")
+VISITORS = 60
+TERMS = "What is kept: your correction."
+MINUTES = float(os.environ.get("CROWD_MINUTES", "5"))
+EVERY = 10
 
 
 def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def watch(process: subprocess.Popen, memory: list[float]) -> None:
+    while True:
+        time.sleep(EVERY)
+        if process.poll() is not None:
+            return
+        memory.append(resident_bytes(process.pid) / 1e6)
+
+
+def check_store(data: Path, seen: Seen) -> None:
+    """Every conversation and every pair in the store is one visitor's."""
+    store = Store(data / "studio.sqlite3")
+    owners, answered = {}, 0
+    for (visitor,) in store._connection.execute("SELECT visitor FROM conversations").fetchall():
+        turns = store.conversation(visitor)["turns"]
+        numbers = {MARK.search(turn["question"])[1] for turn in turns}
+        assert len(numbers) <= 1, f"the questions of {numbers} are in one conversation"
+        owners[visitor] = numbers.pop() if numbers else None
+        answered += sum(bool(turn["left"]["text"] and turn["right"]["text"]) for turn in turns)
+    named = [number for number in owners.values() if number is not None]
+    assert len(set(named)) == len(named), "one visitor's questions are in two conversations"
+    assert answered >= len(seen.answers), "an answer that was shown is not in the store"
+    pairs = 0
+    for visitor, number in owners.items():
+        for pair in store.all_pairs(visitor=visitor):
+            pairs += 1
+            assert MARK.search(pair.prompt.question)[1] == number, "a pair is somebody else's"
+            assert store.agreement_of_pair(pair.id), "a pair does not show that its maker agreed"
+    assert pairs == seen.saved
+
+
+def settings_of(folder: Path, per_minute: int) -> str:
+    (folder / "terms.md").write_text(TERMS)
+    return f"--answers-per-minute {per_minute} --answers-in-all 2000 --terms {folder / 'terms.md'}"
+
+
+def agreed_version(folder: Path) -> str:
+    from rlhfv.services.consent import read_house_terms
+    from rlhfv.settings import Settings
+
+    return read_house_terms(Settings(folder, terms=folder / "terms.md")).version
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """The app as a Space has it, in this process: starting another one takes longer than the whole test."""
+    from rlhfv.services import Actor, build_services
+    from rlhfv.settings import parse_app_arguments
+    from rlhfv.studio import app
+    from rlhfv.studio.visitor import COOKIE, read_key, sign
+
+    folder, port = tmp_path_factory.mktemp("crowd"), free_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPACE_ID", "somebody/studio")
+        words = f"--data-dir {folder / 'data'} {settings_of(folder, 4)}"
+        services = build_services(parse_app_arguments(words.split()))
+        demo = app.build_app(services)
+        app.launch(services, demo, prevent_thread_lock=True, server_port=port, quiet=True)
+    services.host.model()
+    key, known = read_key(folder / "data"), []
+    for number in range(VISITORS):
+        who = Actor(f"{number:032x}", rights=frozenset({"chat"}))
+        [picture] = services.chat.set_images(who, (services.chat.draw_scene(who, seed=number).name,)).pending_images
+        known.append((f"{COOKIE}={sign(who.visitor, key)}", picture))
+    yield folder, come(f"http://127.0.0.1:{port}", VISITORS, known)
+    demo.close()
+
+
+def test_sixty_visitors_for_five_seconds(here):
+    folder, people = here
+    seen = visit(people, seconds=5, think=3, greedy=2, agree=agreed_version(folder))
+    print("\n" + seen.report())
+    assert not seen.strange, seen.strange[:3]
+    assert len(seen.answers) >= 3 and seen.places and max(seen.places) > 20
+    assert seen.refusals, "sixty came at once, and fewer may wait"
+    check_store(folder / "data", seen)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
-def test_twenty_visitors_with_two_tabs_each(tmp_path):
+def test_sixty_visitors_for_five_minutes(tmp_path):
     port = free_port()
-    process = start_app(tmp_path / "data", port)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "SPACE_ID": "somebody/studio"}
+    environment["RLHFV_FLAGS"] = settings_of(tmp_path, 6)
+    process = start_app(tmp_path / "data", port, environment=environment)
     try:
         wait_until_ready(port, process)
-        clients = [httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600) for _ in range(VISITORS)]
-        for client in clients:
-            client.get("/").raise_for_status()
-        config = clients[0].get("/config").json()
-        tabs = [(number, name, Tab(client, config)) for number, client in enumerate(clients) for name in "AB"]
-        for _, name, tab in tabs:
-            if name == "A":
-                tab.send("new-scene", "click")
-
-        def visit(number: int, name: str, tab: Tab) -> None:
-            for question in range(QUESTIONS):
-                tab.send("question", "submit", f"Is there a cup? I am {number:02} {name}{question}", False)
-
-        memory = []
-        for _ in range(2):
-            with concurrent.futures.ThreadPoolExecutor(len(tabs)) as pool:
-                for done in [pool.submit(visit, *each) for each in tabs]:
-                    done.result(timeout=900)
-            memory.append(resident_bytes(process.pid))
-        store = Store(tmp_path / "data" / "studio.sqlite3")
-        seen = set()
-        for (visitor,) in store._connection.execute("SELECT visitor FROM conversations").fetchall():
-            turns = store.conversation(visitor)["turns"]
-            owners = {turn["question"].split("I am ")[1][:2] for turn in turns}
-            assert len(owners) == 1, "somebody else's question is in this conversation"
-            assert len(turns) == 2 * 2 * QUESTIONS, "a question got no answer"
-            assert all(turn[side]["text"] and turn[side]["finished"] for turn in turns for side in ("left", "right"))
-            seen |= owners
-        assert len(seen) == VISITORS
-        print(f"resident: {memory[0] / 1e6:.0f} MB after the first wave, {memory[1] / 1e6:.0f} MB after the second")
-        assert memory[1] - memory[0] < 200e6
+        people, version = come(f"http://127.0.0.1:{port}", VISITORS), agreed_version(tmp_path)
+        memory: list[float] = []
+        timer = threading.Thread(target=watch, args=(process, memory), daemon=True)
+        timer.start()
+        seen = visit(people, seconds=60 * MINUTES, think=15, greedy=3, agree=version)
+        told = " ".join(f"{each:.0f}" for each in memory)
+        print(f"\n{seen.report()}; resident every {EVERY} s in MB: {told}")
+        assert not seen.strange, seen.strange[:3]
+        assert len(seen.answers) > VISITORS and seen.refusals and seen.saved
+        check_store(tmp_path / "data", seen)
+        half = len(memory) // 2
+        assert statistics.median(memory[-3:]) - statistics.median(memory[half - 1 : half + 2]) < 60, "memory grows"
     finally:
         process.terminate()
         process.wait(30)

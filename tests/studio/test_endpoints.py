@@ -1,5 +1,6 @@
 """Every endpoint of the app, called by raw HTTP: what changes something is refused to whoever lacks the right."""
 
+import json
 import re
 import sqlite3
 import urllib.request
@@ -14,8 +15,8 @@ from rlhfv.services.actor import RIGHTS, local_actor
 from rlhfv.services.terms import Terms
 from rlhfv.settings import Settings
 from rlhfv.studio import app
-from rlhfv.studio.endpoints import EVENTS, describe_route, is_closed
-from rlhfv.studio.visitor import read_key
+from rlhfv.studio.endpoints import EVENTS, PUBLIC, describe_route, is_closed
+from rlhfv.studio.visitor import COOKIE, read_key, sign
 from tests.apps import free_port
 from tests.services.fakes import ScriptedModel
 from tests.studio.raw import PICTURE, Caller, events
@@ -28,6 +29,8 @@ CHOICES = {
     "correct_act": (("next", ""), ("reopen", "answer-1"), ("resubmit", "PAIR"), ("undo", "PAIR")),
     "pairs_act": (("delete", "PAIR"), ("undelete", "PAIR"), ("restore", "PAIR:1"), ("ask-erase", "PAIR")),
     "share_act": (("publish", "agreed"), ("withdraw", "link")),
+    "welcome_act": (("ask", "0"), ("try", "")),
+    "guide_act": (("begin", ""), ("again", ""), ("train", ""), ("close", "")),
     "train_act": (("resume", "run"), ("stop", "run"), ("delete", "run"), ("duplicate", "run")),
     # The other answers count only after the question, which the server remembers.
     "train_answer": (("anyway", "run"), ("wait", "run")),
@@ -97,6 +100,8 @@ def test_every_endpoint_is_classified(studio):
         print(f"{path:74} {describe_route(path) or 'unknown'}")
     on_spaces = {"wiring_show_person"}
     assert found.keys() | on_spaces == EVENTS.keys(), "an endpoint is not classified, or is not there any longer"
+    reachable = {name for name, (_, function) in found.items() if function.api_visibility != "private"}
+    assert reachable == set(PUBLIC), "for programs there is the API and nothing else"
     assert [path for path in paths if not describe_route(path)] == []
 
 
@@ -137,13 +142,51 @@ def test_what_changes_something_is_refused_without_the_right(studio, right):
 
 
 def test_what_the_page_does_not_use_is_closed(studio):
-    for path in ("gradio_api/vibe-code", "gradio_api/info", "gradio_api/deep_link", "monitoring", "openapi.json"):
+    mcp = ("gradio_api/mcp", "gradio_api/mcp/sse", "gradio_api/mcp/schema")
+    for path in ("gradio_api/vibe-code", "gradio_api/deep_link", "monitoring", "openapi.json", *mcp):
         assert is_closed(f"/{path}")
         with pytest.raises(urllib.error.HTTPError) as error:
             urllib.request.urlopen(studio.address + path)
         assert error.value.code == 404
     with urllib.request.urlopen(studio.address + "config") as answer:
-        assert answer.status == 200
+        assert answer.status == 200 and json.load(answer)["mcp_server"] is False
+    assert studio.demo.mcp_server_obj is None
+
+
+def test_programs_are_told_of_the_public_api_alone(studio):
+    with urllib.request.urlopen(studio.address + "gradio_api/info") as answer:
+        told = json.load(answer)
+    assert told["named_endpoints"].keys() == {f"/{name}" for name in PUBLIC} and told["unnamed_endpoints"] == {}
+    assert all(told["named_endpoints"][f"/{name}"]["description"] for name in PUBLIC)
+
+
+@pytest.mark.parametrize("host", ["", "studio.example"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
+def test_a_page_of_another_site_gets_nothing_and_changes_nothing(studio, origin, host):
+    """With the visitor's cookie and the right kind of body, as a page in the same browser could send it."""
+    number = studio.caller.events["chat_start_over"][0]
+    cookie = f"{COOKIE}={sign('e' * 32, studio.caller.key)}"
+    foreign = {"origin": origin, "cookie": cookie, "content-type": "application/json"}
+    foreign |= {"host": host} if host else {}
+    body = json.dumps({"data": [], "fn_index": number, "session_hash": "x", "trigger_id": 1}).encode()
+    before = kept(studio.folder)
+    for path in ("queue/join", "call/chat", "call/chat_start_over", "cancel", "reset", "upload"):
+        request = urllib.request.Request(f"{studio.address}gradio_api/{path}", body, foreign)
+        with pytest.raises(urllib.error.HTTPError) as error:
+            urllib.request.urlopen(request)
+        assert error.value.code == 403 and "access-control-allow-origin" not in error.value.headers, path
+    for path in ("config", "gradio_api/info", "gradio_api/heartbeat/x", ""):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            urllib.request.urlopen(urllib.request.Request(studio.address + path, headers=foreign))
+        assert error.value.code == 403 and "access-control-allow-origin" not in error.value.headers, path
+    asks = foreign | {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+    request = urllib.request.Request(f"{studio.address}gradio_api/queue/join", headers=asks, method="OPTIONS")
+    with urllib.request.urlopen(request) as answer:
+        assert "access-control-allow-origin" not in answer.headers, "the browser is not told to go on"
+    assert kept(studio.folder) == before
+    own = f"http://{host or studio.address.split('/')[2]}"
+    with urllib.request.urlopen(urllib.request.Request(studio.address + "config", headers=foreign | {"origin": own})):
+        pass
 
 
 @pytest.mark.parametrize(

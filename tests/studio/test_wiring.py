@@ -11,11 +11,11 @@ from rlhfv.studio.app import build_theme, read_asset
 from rlhfv.studio.wiring import NAMES
 
 
-def test_no_event_is_open_to_the_api(page):
-    assert page.demo.fns
-    assert {function.api_visibility for function in page.demo.fns.values()} == {"private"}
+def test_three_events_are_open_to_the_api(page):
+    public = {function.api_name for function in page.demo.fns.values() if function.api_visibility != "private"}
+    assert public == {"chat", "correct", "export"}
     assert page.demo.api_open is False
-    assert not page.demo.get_api_info()["named_endpoints"]
+    assert set(page.demo.get_api_info()["named_endpoints"]) == {"/chat", "/correct", "/export"}
 
 
 def test_every_queued_event_has_a_limit_and_generators_share_the_models(page):
