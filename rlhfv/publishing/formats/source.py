@@ -50,8 +50,8 @@ class Row:
 def open_rows(source: Path | str, token: str | bool = False) -> Iterator[Row]:
     """The rows of a file (Parquet, JSON list, JSON lines), of a folder of them, or of a dataset on the Hub.
 
-    A `Path` is local; a `str` is a Hub id, read with `token` (False: as nobody). A file that is broken, or a part of
-    it, gives one row that says so; the others are read.
+    A `Path` is local; a `str` is a Hub id or id@commit, read with `token` (False: as nobody). A file that is broken,
+    or a part of it, gives one row that says so; the others are read.
 
     Raises:
         InvalidData: there is no such file, nothing in the folder to read, or no such dataset.
@@ -236,13 +236,14 @@ def _saved_rows(folder: Path) -> Iterator[Row]:
         yield from _dataset_rows(dataset.to_iterable_dataset(), split)
 
 
-def _hub_rows(id: str, token: str | bool) -> Iterator[Row]:
+def _hub_rows(named: str, token: str | bool) -> Iterator[Row]:
     from datasets import load_dataset
 
+    id, _, commit = named.partition("@")
     if not HUB_ID.fullmatch(id):
         raise InvalidData(f"The dataset is named {id!r:.80}.", "A Hub id reads 'owner/name'.", "Give such an id.")
     try:
-        splits = load_dataset(id, streaming=True, token=token)
+        splits = load_dataset(id, revision=commit or None, streaming=True, token=token)
     except Exception as error:  # network, rights, missing, several configurations: each library has its own types
         raise InvalidData(
             f"The dataset {id} could not be opened.",
