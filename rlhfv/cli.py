@@ -15,9 +15,11 @@ from rlhfv.commands import (
     demo,
     doctor,
     erase,
+    models,
     pairs,
     publish,
     reask,
+    record,
     reviews,
     runs,
     tasks,
@@ -32,10 +34,16 @@ from rlhfv.ddpo.config import RECIPES
 from rlhfv.evaluation.demo_world import MAX_SCENES
 from rlhfv.publishing.formats import FORMATS
 from rlhfv.services.people import ROLES
-from rlhfv.settings import add_adapter_argument, add_data_argument, add_model_arguments, add_remote_arguments
+from rlhfv.settings import (
+    add_adapter_argument,
+    add_bases_arguments,
+    add_data_argument,
+    add_model_arguments,
+    add_remote_arguments,
+)
 
 _MODEL_OF_CHAT = (add_data_argument, add_model_arguments, add_adapter_argument)
-_VOICES = (*_MODEL_OF_CHAT, add_remote_arguments)
+_VOICES = (*_MODEL_OF_CHAT, add_bases_arguments, add_remote_arguments)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add_chat(verbs)
     _add_answer(verbs)
+    _add_record(verbs)
     _add_tasks(_group(verbs, "tasks", "the queue of answers to be corrected"))
     of_pairs = _group(verbs, "pairs", "the corrections made so far")
     _add_pairs(of_pairs)
@@ -69,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_erase(verbs)
     _add_users(_group(verbs, "users", "who may sign in to a shared studio"))
     _add_doctor(verbs)
-    _add_convert(verbs)
+    _add_models(verbs)
     _add_demo(_group(verbs, "demo", "the demo model's own world of drawn scenes"))
     return parser
 
@@ -111,7 +120,7 @@ def _add_chat(verbs) -> None:
     verb.add_argument(
         "--top-p", type=float, default=1.0, help="sample from the likeliest tokens of this total (default: 1)"
     )
-    verb.add_argument("--max-new-tokens", type=int, default=256, help="longest answer, in tokens (default: 256)")
+    verb.add_argument("--max-new-tokens", type=int, help="longest answer, in tokens (default: the model's own)")
     verb.add_argument("--seed", type=int, default=0, help="of the sampling; it repeats an answer (default: 0)")
 
 
@@ -149,8 +158,13 @@ def _add_answer(verbs) -> None:
     verb.add_argument(
         "--top-p", type=float, default=1.0, help="sample from the likeliest tokens of this total (default: 1)"
     )
-    verb.add_argument("--max-new-tokens", type=int, default=256, help="longest answer, in tokens (default: 256)")
+    verb.add_argument("--max-new-tokens", type=int, help="longest answer, in tokens (default: the model's own)")
     verb.add_argument("--seed", type=int, default=0, help="of the sampling; it repeats an answer (default: 0)")
+
+
+def _add_record(verbs) -> None:
+    help = "record a comparison that the page opens on, before any model is loaded"
+    record.add_flags(_verb(verbs, "record", record.record, help, *_VOICES))
 
 
 def _add_reviews(verbs) -> None:
@@ -397,17 +411,10 @@ def _add_doctor(verbs) -> None:
     )
 
 
-def _add_convert(verbs) -> None:
-    verb = _verb(verbs, "convert", convert.convert, "make a checkpoint of the original LLaVA code loadable here")
-    verb.add_argument("source", help="its folder or Hub id, such as openbmb/RLAIF-V-7B")
-    verb.add_argument("folder", type=Path, help="the new folder")
-    verb.add_argument("--revision", help="commit of the Hub (default: the newest)")
-    verb.add_argument(
-        "--like",
-        default="llava-hf/llava-1.5-7b-hf",
-        metavar="MODEL",
-        help="a transformers LLaVA of the same shape, for tokenizer and sizes (default: %(default)s)",
-    )
+def _add_models(verbs) -> None:
+    models.add_flags(_verb(verbs, "models", models.models, "the models that have a short name here, and what fits"))
+    help = "make a checkpoint of the original LLaVA code loadable here"
+    convert.add_flags(_verb(verbs, "convert", convert.convert, help))
 
 
 def _add_demo(verbs) -> None:

@@ -6,68 +6,29 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from pathlib import Path
 
 from rlhfv.errors import InvalidData
+from rlhfv.remote_voices import RemoteVoice, add_remote_arguments, with_keys
 
 DEMO_MODEL = "demo"
 NO_MODEL = "none"
 """No base on this machine: every voice is on a server."""
 SPACE_RUN_SECONDS = 180.0
 """A Space's processor is for all its visitors: a run ends then, with what it has learnt."""
+SPACE_ANSWERS, SPACE_ANSWERS_IN_ALL = 10, 240
+"""Answers a minute on a Space, for one visitor and for all of them, unless the flags say otherwise."""
+MAX_UPLOAD, SPACE_MAX_UPLOAD = 500, 25
+"""Megabytes that one file may have, here and on a Space."""
+SPACE_FORGET_HOURS = 1.0
+"""After how many hours a Space forgets pictures and chats that nobody corrected."""
+DURABLE_VARIABLE = "RLHFV_DURABLE"
+"""Where the copy lies when no flag says it."""
 FLAGS_VARIABLE = "RLHFV_FLAGS"
 """Flags of `app.py` from the environment, for a Space, which has no command line."""
 
 OAUTH_VARIABLES = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
-
-
-@dataclass(frozen=True)
-class RemoteVoice:
-    """A voice on a server that speaks OpenAI's protocol. `name` is what the chat calls it, `url` the address as
-    OpenAI's client takes it, `model` what the server calls the model. The key is never here: it is in the environment
-    variable `key_env` or in the file `key_file`; without either none is sent.
-    """
-
-    name: str
-    url: str
-    model: str
-    key_env: str = ""
-    key_file: Path | None = None
-
-    @property
-    def server(self) -> str:
-        """Host and port, as identities name them."""
-        return urlsplit(self.url).netloc.lower()
-
-    @property
-    def id(self) -> str:
-        return f"{served_name(self.model)}@{self.server}"
-
-    def read_key(self) -> str:
-        """The key as it is now; "" where none is to be sent. Raises `InvalidData` where the named place has none."""
-        if self.key_env:
-            # Somebody may have typed the key itself where its variable belongs: what looks like none is not repeated.
-            named = self.key_env if re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_env) else "that was named"
-            key, place = os.environ.get(self.key_env, ""), f"the variable {named}"
-        elif self.key_file:
-            place = f"the file {self.key_file.name}"
-            try:
-                key = self.key_file.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError):
-                key = ""
-        else:
-            return ""
-        key = key.strip()
-        if not key or not key.isascii() or not key.isprintable():
-            raise InvalidData(
-                f"There is no key for {self.name!r} in {place}.",
-                "It is not there, empty, or holds what cannot be sent.",
-                "Put the key there, or leave the flag out where the server needs none.",
-            )
-        return key
 
 
 @dataclass(frozen=True)
@@ -79,6 +40,13 @@ class Settings:
     In a `team` people sign in, as the file `auth` says, and what one saves waits for another to accept it.
     `publish_to` is the data set on the Hub that the token of this machine keeps up to date. `remotes` are voices on
     servers, each of which is asked for `remote_at_once` answers at once. A training here ends after `run_seconds`.
+    A visitor may have `answers_per_minute`, all together `answers_in_all`, other deeds in proportion; 0 is no limit.
+    A file that is sent may have `max_upload` megabytes. `terms` is the owner's own text that people agree to before a
+    correction is kept. `recorded` is a folder of recorded comparisons that the page opens on, in place of its own.
+    `durable` is where a copy of what people saved lies that outlives this machine's disk: a folder or an address of
+    the Hub. After `forget_hours` pictures and chats that nobody corrected are deleted; None keeps them.
+    `beside` is a second base, `base_weights` how the bases of the chat are held ("full" or "4-bit"), and a base that
+    nobody asked for `unload_after` minutes leaves the memory; 0 is never.
     """
 
     data_dir: Path
@@ -96,6 +64,16 @@ class Settings:
     remote_at_once: int = 4
     run_seconds: float | None = None
     space: "Space | None" = None
+    answers_per_minute: int = 0
+    answers_in_all: int = 0
+    max_upload: int = MAX_UPLOAD
+    terms: Path | None = None
+    recorded: Path | None = None
+    durable: Path | str | None = None
+    forget_hours: float | None = None
+    beside: str = ""
+    base_weights: str = "full"
+    unload_after: float = 0.0
 
     @property
     def hub_sign_in(self) -> bool:
@@ -129,14 +107,6 @@ def read_space() -> Space | None:
     )
 
 
-def served_name(name: str) -> str:
-    """A model as its server calls it, on one line; of a path of that machine only the last part."""
-    name = " ".join("".join(mark if mark.isprintable() else " " for mark in name).split())[:200]
-    if PurePosixPath(name).is_absolute() or name.startswith(("~", "./", "../")):
-        return PurePosixPath(name).name
-    return PureWindowsPath(name).name if PureWindowsPath(name).is_absolute() else name
-
-
 def on_zero_gpu() -> bool:
     """Whether this is a Space that borrows a GPU for each call, as the package `spaces` knows it."""
     return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
@@ -159,8 +129,25 @@ def add_data_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", help="'demo', a Hub id or a local folder (default: demo)")
+    parser.add_argument(
+        "--model", help="'demo', a short name of `rlhfv models`, a Hub id or a local folder (default: demo)"
+    )
     parser.add_argument("--revision", help="commit of a Hub model; the newest when left out")
+
+
+def add_bases_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--beside",
+        default="",
+        metavar="MODEL",
+        help="a second whole model to compare with; what does not fit into memory beside it takes turns with it",
+    )
+    parser.add_argument(
+        "--base-weights",
+        choices=["full", "4-bit"],
+        default="full",
+        help="how the models that answer are held: 4-bit needs bitsandbytes and an NVIDIA GPU (default: full)",
+    )
 
 
 def add_adapter_argument(parser: argparse.ArgumentParser) -> None:
@@ -169,115 +156,11 @@ def add_adapter_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_remote_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "voices on servers",
-        "any server that speaks OpenAI's protocol: vLLM, TGI, llama.cpp, OpenAI, Gemini, HF Inference Providers. With "
-        "two or more of them and no --model there is no model on this machine: they fill both columns",
-    )
-    group.add_argument(
-        "--remote",
-        action="append",
-        type=read_remote,
-        default=[],
-        metavar="NAME=URL#MODEL",
-        help="a voice: its name here, the server's address as OpenAI's client takes it (with /v1), and the model as "
-        "the server calls it; may be repeated, as for two LoRA modules of one server. Pictures and questions go there",
-    )
-    group.add_argument(
-        "--remote-key-env",
-        action="append",
-        default=[],
-        metavar="[NAME=]VARIABLE",
-        help="environment variable with the key of that voice; without NAME= of all, if they are on one server. No "
-        "other key or token of this machine is ever sent",
-    )
-    group.add_argument(
-        "--remote-key-file", action="append", default=[], metavar="[NAME=]FILE", help="the same, a file that holds it"
-    )
-    group.add_argument(
-        "--remote-at-once", type=_at_once, default=4, metavar="N", help="answers at once of one server (default: 4)"
-    )
-
-
-def read_remote(text: str) -> RemoteVoice:
-    """The voice of NAME=URL#MODEL; raises `ArgumentTypeError` for anything that is none."""
-    name, _, rest = text.partition("=")
-    url, _, model = rest.partition("#")
-    name, url, model = name.strip(), url.strip(), model.strip()
-    if not (name and model) or not url.startswith(("http://", "https://")):
-        # What was typed is not repeated, here and below: it may hold a key.
-        raise argparse.ArgumentTypeError(
-            "that names no voice on a server; write NAME=URL#MODEL, such as 'GPT-4o=https://api.openai.com/v1#gpt-4o'"
-        )
-    address = urlsplit(url)
-    try:
-        whole = bool(address.hostname) and (address.port is None or address.port > 0)
-    except ValueError:
-        whole = False
-    if not whole:
-        raise argparse.ArgumentTypeError(f"the address of {name!r} is none of a server")
-    if address.username is not None or address.query:
-        raise argparse.ArgumentTypeError(
-            f"the address of {name!r} holds a name, a password or parameters; keys are given by --remote-key-env or "
-            "--remote-key-file, so that no page or log shows them"
-        )
-    return RemoteVoice(name, url, model)
-
-
-def _with_keys(voices: Sequence[RemoteVoice], variables: Sequence[str], files: Sequence[str]):
-    """The voices, each with where its key is. Raises `InvalidData` where that is not said clearly."""
-    if twice := {voice.name for voice in voices if sum(one.name == voice.name for one in voices) > 1}:
-        raise InvalidData(
-            f"Two voices are called {min(twice)!r}.",
-            "The chat tells them apart by name.",
-            "Give each a name of its own.",
-        )
-    if twice := {voice.id for voice in voices if sum(one.id == voice.id for one in voices) > 1}:
-        raise InvalidData(
-            f"Two voices are {min(twice)!r}.",
-            "Their answers could not be told apart.",
-            "Name it once; both columns can use it.",
-        )
-    keyed = {voice.name: voice for voice in voices}
-    for flag, field, texts in (
-        ("--remote-key-env", "key_env", variables),
-        ("--remote-key-file", "key_file", files),
-    ):
-        for text in texts:
-            named, _, rest = text.partition("=")
-            place, meant = (rest, [named]) if named in keyed else (text, list(keyed))
-            if field == "key_env" and "=" in place:
-                raise InvalidData(
-                    f"{flag} names no voice {named!r}.",
-                    f"The voices are {', '.join(map(repr, keyed)) or 'none: there is no --remote'}.",
-                    "Write NAME=VARIABLE with one of these names.",
-                )
-            servers = {keyed[name].server for name in meant}
-            if len(servers) != 1:
-                raise InvalidData(
-                    f"{flag} does not say for which voice.",
-                    f"There are {len(servers)} servers, and a key must not reach another's.",
-                    f"Write {flag} NAME={'VARIABLE' if field == 'key_env' else 'FILE'}, once for each.",
-                )
-            for name in meant:
-                if keyed[name].key_env or keyed[name].key_file:
-                    raise InvalidData(
-                        f"The voice {name!r} is given two keys.", "It sends one.", "Leave one of the flags out."
-                    )
-                keyed[name] = replace(
-                    keyed[name], **{field: place if field == "key_env" else Path(place).expanduser().resolve()}
-                )
-    for voice in keyed.values():
-        voice.read_key()  # a key that is not there is told now, not at the first question
-    return tuple(keyed.values())
-
-
 def settings_from_arguments(arguments: argparse.Namespace) -> Settings:
     """The settings of a program or verb that has `--data-dir` and any of the other flags. Raises `InvalidData` for
     flags that contradict each other."""
     auth = getattr(arguments, "auth", None)
-    remotes = _with_keys(
+    remotes = with_keys(
         getattr(arguments, "remote", ()),
         getattr(arguments, "remote_key_env", ()),
         getattr(arguments, "remote_key_file", ()),
@@ -304,6 +187,44 @@ def settings_from_arguments(arguments: argparse.Namespace) -> Settings:
         remote_at_once=getattr(arguments, "remote_at_once", 4),
         run_seconds=SPACE_RUN_SECONDS if "SPACE_ID" in os.environ else None,
         space=read_space(),
+        recorded=recorded.expanduser().resolve() if (recorded := getattr(arguments, "recorded", None)) else None,
+        beside=getattr(arguments, "beside", ""),
+        base_weights=getattr(arguments, "base_weights", "full"),
+        unload_after=getattr(arguments, "unload_after", 0.0),
+        **_shared_settings(arguments),
+    )
+
+
+def _shared_settings(arguments: argparse.Namespace) -> dict:
+    """What many people who share a studio have to share: little by default on a Space, all elsewhere."""
+    on_space = "SPACE_ID" in os.environ
+    defaults = (SPACE_ANSWERS, SPACE_ANSWERS_IN_ALL, SPACE_MAX_UPLOAD) if on_space else (0, 0, MAX_UPLOAD)
+    shared = dict(zip(("answers_per_minute", "answers_in_all", "max_upload"), defaults, strict=True))
+    shared |= {name: given for name in shared if (given := getattr(arguments, name, None)) is not None}
+    terms = getattr(arguments, "terms", None)
+    hours = getattr(arguments, "forget_after", None)
+    hours = (SPACE_FORGET_HOURS if on_space else 0.0) if hours is None else hours
+    return shared | {
+        "terms": terms.expanduser().resolve() if terms else None,
+        "durable": read_durable(place) if (place := getattr(arguments, "durable", None)) else None,
+        "forget_hours": hours or None,
+    }
+
+
+def read_durable(text: str) -> Path | str:
+    """What `--durable` names: an address of the Hub as it is, else a folder.
+
+    Raises:
+        InvalidData: the address is of something else.
+    """
+    if not text.startswith("hf://"):
+        return Path(text).expanduser().resolve()
+    if re.fullmatch(r"hf://(buckets|datasets)/[\w.-]+/[\w.-]+", text):
+        return text
+    raise InvalidData(
+        f"There is no place {text!r:.80} for a copy.",
+        "It lies in a folder, a bucket or a data set repository.",
+        "Write a folder, hf://buckets/OWNER/NAME or hf://datasets/OWNER/NAME.",
     )
 
 
@@ -329,8 +250,23 @@ def parse_app_arguments(argv: list[str] | None = None) -> Settings:
         metavar="USERS.JSON",
         help="people sign in, with the roles in this file: see `python -m rlhfv users add --help`",
     )
+    parser.add_argument(
+        "--recorded",
+        type=Path,
+        metavar="FOLDER",
+        help="recorded comparisons that the page opens on: see `python -m rlhfv record --help`",
+    )
+    parser.add_argument(
+        "--unload-after",
+        type=_minutes,
+        default=0.0,
+        metavar="MINUTES",
+        help="take a model that nobody asks so long out of memory; the next question loads it again (default: never)",
+    )
+    _add_shared_arguments(parser)
     add_data_argument(parser)
     add_model_arguments(parser)
+    add_bases_arguments(parser)
     add_adapter_argument(parser)
     add_remote_arguments(parser)
     try:
@@ -339,10 +275,77 @@ def parse_app_arguments(argv: list[str] | None = None) -> Settings:
         parser.error(str(error))
 
 
-def _at_once(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 256):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of answers from 1 to 256")
+def _add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where many people share a studio")
+    group.add_argument(
+        "--answers-per-minute",
+        type=_count,
+        metavar="N",
+        help="answers that one visitor may have in a minute, pictures, corrections and runs in proportion; 0 is no "
+        f"limit (default: 0, on a Space {SPACE_ANSWERS})",
+    )
+    group.add_argument(
+        "--answers-in-all",
+        type=_count,
+        metavar="N",
+        help=f"the same for all visitors together (default: 0, on a Space {SPACE_ANSWERS_IN_ALL})",
+    )
+    group.add_argument(
+        "--max-upload",
+        type=_megabytes,
+        metavar="MB",
+        help=f"size of a file that may be sent (default: {MAX_UPLOAD}, on a Space {SPACE_MAX_UPLOAD})",
+    )
+    group.add_argument(
+        "--terms",
+        type=Path,
+        metavar="FILE",
+        help="a text that people agree to before a correction of theirs is kept; when it changes they are asked again "
+        "(default: none, on a Space a short one)",
+    )
+    group.add_argument(
+        "--durable",
+        default=os.environ.get(DURABLE_VARIABLE) or None,
+        metavar="PLACE",
+        help="where a copy of what people save lies that outlives this machine's disk, and from which an empty data "
+        "folder is filled: a folder, such as a mounted bucket, hf://buckets/OWNER/NAME or hf://datasets/OWNER/NAME, "
+        f"both private and with this machine's token (default: ${DURABLE_VARIABLE})",
+    )
+    group.add_argument(
+        "--forget-after",
+        type=_hours,
+        metavar="HOURS",
+        help="delete pictures and chats that nobody corrected after so long; 0 keeps them (default: 0, on a Space "
+        f"{SPACE_FORGET_HOURS:g})",
+    )
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) <= 1_000_000):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of answers; 0 is no limit")
     return int(text)
+
+
+def _megabytes(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 100_000):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size in megabytes from 1 to 100000")
+    return int(text)
+
+
+def _hours(text: str) -> float:
+    if not (re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII) and float(text) <= 10_000):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours; 0 keeps everything")
+    return float(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = -1.0
+    if not 0 <= minutes <= 7 * 24 * 60:
+        raise argparse.ArgumentTypeError(f"{text!r} are no minutes from 0 to a week")
+    return minutes
 
 
 def _port(text: str) -> int:

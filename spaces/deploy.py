@@ -3,6 +3,7 @@
 python spaces/deploy.py                       creates <you>/correction-studio, or brings it up to date
 python spaces/deploy.py --to lab/studio --hardware l4x1 --bucket lab/kept --flags "--model llava-hf/llava-1.5-7b-hf"
 python spaces/deploy.py --from lab/studio     duplicates that Space
+python spaces/deploy.py --photos none         without the photographs that its page opens on
 python spaces/deploy.py --dry-run             lists the files; with --to also what would change there
 python spaces/deploy.py --folder FOLDER       lays the files out, ready for `git push`
 
@@ -13,7 +14,6 @@ nowhere.
 import argparse
 import hashlib
 import os
-import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -26,8 +26,11 @@ sys.path.insert(0, str(ROOT))
 
 from rlhfv.commands.terminal import count, run, show  # noqa: E402
 from rlhfv.errors import InvalidData, StudioError  # noqa: E402
+from rlhfv.models.known import find_known  # noqa: E402
+from rlhfv.publishing.photographs import DATASET, FOLDER, choose_for_space, read_folder  # noqa: E402
+from rlhfv.publishing.space_card import make_card  # noqa: E402
 from rlhfv.publishing.token import scrub  # noqa: E402
-from rlhfv.settings import FLAGS_VARIABLE  # noqa: E402
+from rlhfv.settings import DURABLE_VARIABLE, FLAGS_VARIABLE  # noqa: E402
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -45,7 +48,6 @@ AT_THE_TOP = {
 }
 PACKAGE = "rlhfv"
 NAME = "correction-studio"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 ZERO_GPU = "zero-a10g"
 MOUNT = "/data"
 ADMIN = "create and change Spaces there (role 'write', or permission 'repo.write' for that namespace)"
@@ -78,40 +80,40 @@ REFUSALS = {
 
 
 def list_files() -> dict[str, Path]:
-    """Target path in the Space to source path here: the four files at the top and the package without its leavings."""
+    """Target path in the Space to source path here: the four files at the top and the package without its leavings
+    and the pages for people."""
     files = {target: ROOT / source for target, source in AT_THE_TOP.items()}
     for path in sorted((ROOT / PACKAGE).rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts and path.suffix not in (".pyc", ".pyi"):
-            files[path.relative_to(ROOT).as_posix()] = path
+        inside = path.relative_to(ROOT)
+        left_out = {"docs", "__pycache__"}.intersection(inside.parts) or path.suffix in (".pyc", ".pyi")
+        if path.is_file() and not left_out:
+            files[inside.as_posix()] = path
     return files
 
 
-def make_card(flags: str) -> bytes:
-    """The card, with the models of the Hub that `app.py` will load with these flags: linked, and fetched when the
-    Space is built, so that its start does not wait for them."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--model")
-    parser.add_argument("--adapter", action="append", default=[])
-    known, _ = parser.parse_known_args(shlex.split(flags))
-    named = [name for name in (known.model, *known.adapter) if name and HUB_ID.fullmatch(name)]
-    card = (ROOT / AT_THE_TOP["README.md"]).read_text(encoding="utf-8")
-    lines = [line for key in ("models", "preload_from_hub") for line in (f"{key}:", *(f"- {name}" for name in named))]
-    opening, _, rest = card.partition("\n---\n")
-    return "\n".join([opening, *(lines if named else []), "---", rest]).encode()
+def read_files(flags: str, recorded: dict[str, bytes]) -> dict[str, bytes]:
+    """Target path to content, of the files of `list_files` and those that are `recorded`."""
+    files = {target: path.read_bytes() for target, path in list_files().items()} | recorded
+    return files | {"README.md": make_card(files["README.md"].decode(), spell_out(flags), recorded)}
 
 
-def read_files(flags: str) -> dict[str, bytes]:
-    """Target path to content, of the files of `list_files`."""
-    return {target: path.read_bytes() for target, path in list_files().items()} | {"README.md": make_card(flags)}
+def spell_out(flags: str) -> str:
+    """The flags with a model's short name as what it stands for: the Hub ids of the base and its aligned adapter."""
+    words = shlex.split(flags)
+    for place, word in enumerate(words[:-1]):
+        if word == "--model" and (known := find_known(words[place + 1])):
+            aligned = ["--adapter", known.aligned[0]] if known.aligned and words[place + 1] == known.name else []
+            words[place + 1 : place + 2] = [known.source, *aligned]
+    return shlex.join(words)
 
 
-def lay_out(folder: Path, flags: str = "") -> None:
-    """Copies the files into an empty `folder`."""
+def lay_out(folder: Path, flags: str = "", recorded: Path | None = None) -> None:
+    """Copies the files into an empty `folder`, with the recordings of the folder `recorded`."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InvalidData(
             f"'{folder}' is not an empty folder.", "What is in it would stay among the Space's files.", "Name another."
         )
-    for target, data in read_files(flags).items():
+    for target, data in read_files(flags, read_folder(recorded) if recorded else {}).items():
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
         (folder / target).write_bytes(data)
 
@@ -148,7 +150,7 @@ def compare(files: dict[str, bytes], present: dict[str, list[str]]) -> Changes:
             for target, data in files.items()
             if target in present and not name_content(data) & set(present[target])
         ],
-        gone=[path for path in present if path.startswith(f"{PACKAGE}/") and path not in files],
+        gone=[path for path in present if path.startswith((f"{PACKAGE}/", f"{FOLDER}/")) and path not in files],
     )
 
 
@@ -170,9 +172,11 @@ def needed_secrets(flags: str) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--remote-key-env", action="append", default=[])
     parser.add_argument("--publish-to")
+    parser.add_argument("--durable")
     known, _ = parser.parse_known_args(shlex.split(flags))
     names = [text.rpartition("=")[2] for text in known.remote_key_env]
-    return [*dict.fromkeys(names), *(["HF_TOKEN"] if known.publish_to else [])]
+    on_the_hub = known.publish_to or (known.durable or "").startswith("hf://")
+    return [*dict.fromkeys(names), *(["HF_TOKEN"] if on_the_hub else [])]
 
 
 def read_wanted(arguments: argparse.Namespace) -> Wanted:
@@ -180,6 +184,8 @@ def read_wanted(arguments: argparse.Namespace) -> Wanted:
     variables = dict(arguments.variable)
     if arguments.flags is not None:
         variables[FLAGS_VARIABLE] = arguments.flags
+    if arguments.bucket:
+        variables.setdefault(DURABLE_VARIABLE, MOUNT)
     secrets = {}
     for name, source in arguments.secret:
         secrets[name] = os.environ.get(source, "")
@@ -340,8 +346,17 @@ def adjust(hub: "Hub", repo: str, wanted: Wanted, dry: bool, says: Callable) -> 
     return bool(steps)
 
 
-def deploy(hub: "Hub", repo: str, wanted: Wanted, private: bool, dry: bool) -> int:
-    """Creates the Space `repo` or brings it up to date, with one commit of what differs."""
+def deploy(
+    hub: "Hub",
+    repo: str,
+    wanted: Wanted,
+    private: bool,
+    dry: bool,
+    recorded: Path | None = None,
+    photos: str | None = None,
+) -> int:
+    """Creates the Space `repo` or brings it up to date, with one commit of what differs; `recorded` and `photos` are
+    as in `choose_for_space`."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     def says(line: str) -> None:
@@ -353,6 +368,7 @@ def deploy(hub: "Hub", repo: str, wanted: Wanted, private: bool, dry: bool) -> i
     head, did = hub.head(repo, "space"), True
     present = hub.files(repo, head, "space") if head else {}
     check_ours(repo, present)
+    shown = choose_for_space(hub, repo, head, present, recorded, photos, dry, says)
     if head:
         did = adjust(hub, repo, wanted, dry, says)
     elif dry:
@@ -363,7 +379,7 @@ def deploy(hub: "Hub", repo: str, wanted: Wanted, private: bool, dry: bool) -> i
         head = hub.head(repo, "space")
         present = hub.files(repo, head, "space")
     flags = wanted.variables.get(FLAGS_VARIABLE) or (flags_of(hub, repo) if head else "")
-    files = read_files(flags)
+    files = read_files(flags, shown)
     changes = compare(files, present)
     if changes and not dry:
         operations = [
@@ -447,7 +463,7 @@ def read_secret(text: str) -> tuple[str, str]:
 
 def main(arguments: argparse.Namespace) -> int:
     if arguments.folder:
-        lay_out(arguments.folder, arguments.flags or "")
+        lay_out(arguments.folder, arguments.flags or "", arguments.recorded)
         return 0
     if arguments.dry_run and not arguments.to:
         list_sizes()
@@ -462,7 +478,8 @@ def main(arguments: argparse.Namespace) -> int:
     repo = require_repo_id(arguments.to or f"{person}/{source.partition('/')[2] or NAME}")
     if source:
         return duplicate(hub, source, repo, wanted, arguments.private)
-    return deploy(hub, repo, wanted, arguments.private, arguments.dry_run)
+    photographs = (arguments.recorded, arguments.photos)
+    return deploy(hub, repo, wanted, arguments.private, arguments.dry_run, *photographs)
 
 
 def list_sizes() -> None:
@@ -477,7 +494,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--to", metavar="NS/NAME", help=f"the Space (default: <you>/{NAME}, or as --from is called)")
     parser.add_argument("--from", dest="source", metavar="NS/NAME", help="duplicate this Space, not these files")
     parser.add_argument("--hardware", help=f"such as {ZERO_GPU} or l4x1; left as it is when not named")
-    parser.add_argument("--bucket", metavar="NS/NAME", help=f"a bucket mounted at {MOUNT}; made, private, if need be")
+    parser.add_argument(
+        "--bucket",
+        metavar="NS/NAME",
+        help=f"a bucket mounted at {MOUNT}, where what people save outlives a restart; made, private, if need be",
+    )
     parser.add_argument("--flags", help=f"what app.py is started with there, as on a command line ({FLAGS_VARIABLE})")
     parser.add_argument("--variable", type=read_pair, action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument(
@@ -487,6 +508,16 @@ def make_parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME[=VARIABLE]",
         help="a secret: what the variable NAME, or VARIABLE, holds here; keys that --flags names come by themselves",
+    )
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--photos",
+        metavar="DATASET[@COMMIT]",
+        help="where the photographs are from that the page opens on, or none; those of a Space stay when this is left "
+        f"out, and a new one gets three of {DATASET}, at the commit that is its newest then",
+    )
+    shown.add_argument(
+        "--recorded", type=Path, metavar="FOLDER", help="open on these: see `python -m rlhfv record --help`"
     )
     parser.add_argument("--private", action="store_true", help="a new Space is for you and your organisation only")
     parser.add_argument("--dry-run", action="store_true", help="change nothing, say what would be done")

@@ -27,7 +27,8 @@ FLOORS = {
     "cli": 6,
     "studio": 6,
 }
-ROOMS = {"errors": "ground", "settings": "ground", "run_folder": "ground", "commands": "cli", "__main__": "cli"}
+ROOMS = dict.fromkeys(("errors", "settings", "remote_voices", "run_folder"), "ground")
+ROOMS |= {"commands": "cli", "__main__": "cli"}
 FLOORS["ground"] = 0
 HEAVY = ("torch", "transformers", "gradio", "huggingface_hub", "peft", "datasets")
 

@@ -52,6 +52,20 @@ def test_a_port_that_is_none_is_told(port, by, monkeypatch, capsys):
     assert ended.value.code == 2 and "from 1 to 65535" in capsys.readouterr().err
 
 
+def test_a_second_model_its_weights_and_when_it_leaves_are_flags():
+    settings = parse_app_arguments([])
+    assert (settings.beside, settings.base_weights, settings.unload_after) == ("", "full", 0)
+    settings = parse_app_arguments("--beside a/b --base-weights 4-bit --unload-after 2.5".split())
+    assert (settings.beside, settings.base_weights, settings.unload_after) == ("a/b", "4-bit", 2.5)
+
+
+@pytest.mark.parametrize("minutes", ["-1", "never", "nan", "99999"])
+def test_minutes_that_are_none_are_told(minutes, capsys):
+    with pytest.raises(SystemExit):
+        parse_app_arguments([f"--unload-after={minutes}"])
+    assert "from 0 to a week" in capsys.readouterr().err
+
+
 # ---- voices on servers
 
 LAB, OPENAI = "http://lab:8000/v1", "https://api.openai.com/v1"
@@ -165,3 +179,48 @@ def test_a_space_gives_its_flags_in_the_environment(monkeypatch):
     assert (settings.model, settings.adapters) == ("a/b", ("my folder",))
     assert settings.port == 7999, "the command line has the last word"
     assert parse_app_arguments([]).model == "demo", "flags that are given are all there are"
+
+
+# ---- what many people share
+
+
+def test_limits_are_off_here_and_on_in_a_space(monkeypatch, tmp_path):
+    alone = parse()
+    assert (alone.answers_per_minute, alone.answers_in_all, alone.max_upload, alone.terms) == (0, 0, 500, None)
+    monkeypatch.setenv("SPACE_ID", "somebody/studio")
+    shared = parse()
+    assert (shared.answers_per_minute, shared.answers_in_all, shared.max_upload) == (10, 240, 25)
+    words = f"--answers-per-minute 0 --answers-in-all 7 --max-upload 3 --terms {tmp_path / 'a.md'}"
+    given = parse(*words.split())
+    assert (given.answers_per_minute, given.answers_in_all, given.max_upload) == (0, 7, 3)
+    assert given.terms == (tmp_path / "a.md").resolve()
+
+
+@pytest.mark.parametrize("words", ["--answers-per-minute -1", "--answers-in-all many", "--max-upload 0"])
+def test_what_is_no_limit_is_told(words, capsys):
+    with pytest.raises(SystemExit):
+        parse(*words.split())
+    assert "is no" in capsys.readouterr().err
+
+
+def test_where_a_copy_lies(monkeypatch, tmp_path):
+    assert parse_app_arguments([]).durable is None
+    assert parse_app_arguments(["--durable", str(tmp_path / "kept")]).durable == tmp_path / "kept"
+    monkeypatch.setenv("RLHFV_DURABLE", "hf://buckets/ann/kept")
+    assert parse_app_arguments([]).durable == "hf://buckets/ann/kept"
+    assert parse_app_arguments(["--durable", "hf://datasets/ann/kept"]).durable == "hf://datasets/ann/kept"
+    assert settings_from_arguments(Namespace(data_dir=None)).durable is None, "the app alone keeps the copy"
+
+
+@pytest.mark.parametrize("place", ["hf://models/ann/kept", "hf://buckets/ann", "hf://buckets/ann/kept/more"])
+def test_a_place_that_is_none_is_told(place, capsys):
+    with pytest.raises(SystemExit):
+        parse_app_arguments(["--durable", place])
+    assert "There is no place" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("hours", ["-1", "soon", "1e3", "99999", "٣"])
+def test_what_is_no_time_to_forget_after_is_told(hours, capsys):
+    with pytest.raises(SystemExit):
+        parse_app_arguments([f"--forget-after={hours}"])
+    assert "no number of hours" in capsys.readouterr().err

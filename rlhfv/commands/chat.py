@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def chat(arguments: argparse.Namespace) -> int:
     services, actor = open_services(arguments)
     state = services.chat.open(actor)
-    sampling = Sampling(arguments.temperature, arguments.top_p, arguments.max_new_tokens, arguments.seed)
+    sampling = read_sampling(services, arguments)
     voices = services.chat.studio(actor).voices
     sides = {
         side: getattr(state, side) if wanted is None else find_voice(voices, wanted)
@@ -28,7 +28,7 @@ def chat(arguments: argparse.Namespace) -> int:
     }
     services.chat.choose(actor, sides["left"], sides["right"], sampling)
     # A picture that is refused must not cost the conversation so far.
-    names = [services.chat.add_image(actor, _read(path)).name for path in arguments.image]
+    names = [services.chat.add_image(actor, read_image(path)).name for path in arguments.image]
     names += [services.chat.draw_scene(actor).name] if arguments.scene else []
     if names:
         services.chat.new_conversation(actor)
@@ -45,6 +45,14 @@ def chat(arguments: argparse.Namespace) -> int:
             tell_error(error)
             code = 2
     return code
+
+
+def read_sampling(services: "Services", arguments: argparse.Namespace) -> Sampling:
+    """What the flags say; the length where they say none is what the makers of the model use, if that is known."""
+    known = services.host.entry.known
+    usual = (known.decoding if known else Sampling()).max_new_tokens
+    longest = usual if arguments.max_new_tokens is None else arguments.max_new_tokens
+    return Sampling(arguments.temperature, arguments.top_p, longest, arguments.seed)
 
 
 def find_voice(voices, wanted: str) -> str:
@@ -114,7 +122,7 @@ def _read_line() -> str:
         return ""
 
 
-def _read(path: Path) -> bytes:
+def read_image(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

@@ -59,8 +59,8 @@ def train(arguments: argparse.Namespace) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     services, actor = open_services(arguments)
-    offered = services.host.local_voices(actor)
-    voices = [find_voice(offered, voice) for voice in arguments.voice] or [voice.id for voice in offered if voice.id]
+    offered = services.host.world_adapters(actor)
+    voices = [find_voice(offered, voice) for voice in arguments.voice] or [voice.id for voice in offered]
     run_id = services.evaluation.start(actor, voices, arguments.scenes, arguments.title)
     return _started(arguments, services, services.evaluation, actor, run_id)
 

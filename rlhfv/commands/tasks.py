@@ -5,9 +5,8 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from rlhfv.commands.chat import find_voice
+from rlhfv.commands.chat import find_voice, read_sampling
 from rlhfv.commands.terminal import count, one_line, open_services, progress, read_token, show, show_json, tell
-from rlhfv.corrections.conversation import Sampling
 
 
 def add(arguments: argparse.Namespace) -> int:
@@ -34,7 +33,7 @@ def add(arguments: argparse.Namespace) -> int:
 def answer(arguments: argparse.Namespace) -> int:
     services, actor = open_services(arguments)
     voice = find_voice(services.host.voices(actor), arguments.voice) if arguments.voice else ""
-    sampling = Sampling(arguments.temperature, arguments.top_p, arguments.max_new_tokens, arguments.seed)
+    sampling = read_sampling(services, arguments)
     with progress("answering", None, "tasks") as bar:
         for state in services.answering.write(actor, voice, sampling, arguments.batch_size):
             bar.total = state.total

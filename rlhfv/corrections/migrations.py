@@ -5,6 +5,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+from rlhfv.corrections.mounts import is_bucket_mount
 from rlhfv.corrections.pairs import PreferencePair, work_of
 from rlhfv.corrections.search import index_text
 from rlhfv.corrections.statistics import pair_figures
@@ -166,7 +167,25 @@ def m005_work_of_pairs(connection: sqlite3.Connection) -> None:
         )
 
 
-MIGRATIONS = (m001_answers_judgements_pairs, m002_search, m003_shared_work, m004_publishing, m005_work_of_pairs)
+def m006_agreements(connection: sqlite3.Connection) -> None:
+    """Who agreed when to which terms, and what these said."""
+    for statement in (
+        "CREATE TABLE terms (version TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE agreements (
+            visitor TEXT NOT NULL, version TEXT NOT NULL REFERENCES terms (version), agreed TEXT NOT NULL,
+            PRIMARY KEY (visitor, version)) WITHOUT ROWID""",
+    ):
+        connection.execute(statement)
+
+
+MIGRATIONS = (
+    m001_answers_judgements_pairs,
+    m002_search,
+    m003_shared_work,
+    m004_publishing,
+    m005_work_of_pairs,
+    m006_agreements,
+)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -207,6 +226,10 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    if is_bucket_mount(Path(connection.execute("PRAGMA database_list").fetchone()[2]).parent):
+        # Its log is shared memory and many small writes, and a bucket that is mounted as a folder has neither.
+        connection.execute("PRAGMA journal_mode = DELETE")
+        return
     # SQLite does not wait for others when it changes the journal mode, so the first start of several processes must.
     deadline = time.monotonic() + BUSY_SECONDS
     while True:

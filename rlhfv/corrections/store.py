@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rlhfv.corrections.agreements import AgreementStore
 from rlhfv.corrections.answers import AnswerStore, read_answer
 from rlhfv.corrections.assignments import Assignments, finish_work
 from rlhfv.corrections.conversation import Answer
@@ -42,7 +43,7 @@ class Page:
     states: tuple[str, ...] = ()
 
 
-class Store(AnswerStore, TaskStore, Assignments, ReviewStore):
+class Store(AnswerStore, TaskStore, Assignments, ReviewStore, AgreementStore):
     """The database at `path`, made or brought to the newest schema when it is opened.
 
     In a `team` what is saved waits for a reviewer; otherwise it counts as accepted at once.

@@ -139,8 +139,8 @@ class Hub:
 
         return self._ask(f"The list of files of {repo}", READ, list_files)
 
-    def download(self, repo: str, path: str, commit: str, folder: Path) -> Path:
-        download = partial(self._api.hf_hub_download, repo, path, repo_type="dataset", revision=commit)
+    def download(self, repo: str, path: str, commit: str, folder: Path, kind: str = "dataset") -> Path:
+        download = partial(self._api.hf_hub_download, repo, path, repo_type=kind, revision=commit)
         return Path(self._ask(f"The download of {path} from {repo}", READ, partial(download, local_dir=folder)))
 
     def commit(

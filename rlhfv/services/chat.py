@@ -2,8 +2,8 @@
 
 import threading
 import uuid
-import weakref
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +15,19 @@ from rlhfv.corrections.pairs import Judgement, PreferencePair
 from rlhfv.corrections.store import Store
 from rlhfv.errors import InvalidData, NoGPU, NotFound, StudioError
 from rlhfv.services.actor import Actor
+from rlhfv.services.bases import Base
 from rlhfv.services.chat_state import SIDES, ChatState, ChatTurn, Reply, next_prompt, state_from_dict, with_replies
+from rlhfv.services.limits import Limits
+from rlhfv.services.line import Line
+from rlhfv.services.locks import VisitorLocks
 from rlhfv.services.model_host import ModelHost, Voice
 from rlhfv.services.speaking import speak
 from rlhfv.services.terms import agreed_terms, annotator_name, make_provenance, now
 
 MAX_QUESTION = 4000
 MAX_TURNS = 50
+MAX_PICTURES = 8
+"""Pictures that come with one question."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +45,15 @@ class StudioInfo:
 
 
 class Chat:
-    def __init__(self, store: Store, shelf: ImageShelf, host: ModelHost):
+    def __init__(self, store: Store, shelf: ImageShelf, host: ModelHost, limits: Limits | None = None):
         self.store, self.shelf, self.host = store, shelf, host
-        # One lock a visitor: two tabs share a conversation, and turns must not interleave. Weak, so that a
-        # studio with many passing visitors does not grow.
-        self._locks: weakref.WeakValueDictionary[str, _Lock] = weakref.WeakValueDictionary()
-        self._locks_guard = threading.Lock()
+        self.limits, self.line, self._locks = limits or Limits(), Line(), VisitorLocks()
 
     # ---- what can be chosen
 
     def studio(self, actor: Actor) -> StudioInfo:
         actor.require("chat")
-        entry = self.host.entry
-        world = entry.world
+        entry, world = self.host.entry, self.host.entry.world
         return StudioInfo(
             title=entry.title,
             notice=entry.notice,
@@ -59,13 +61,14 @@ class Chat:
             voices=self.host.voices(actor),
             questions=tuple(world.questions) if world else ("Describe this image in detail.",),
             examples=self._examples,
-            can_draw=world is not None,
+            can_draw=self.host.world is not None,
             several_pictures=self.host.several_pictures,
         )
 
     def add_image(self, actor: Actor, data: bytes) -> StoredImage:
-        """Cleans and stores a picture; raises `InvalidImage`."""
+        """Cleans and stores a picture; raises `InvalidImage`, `TooMany`."""
         actor.require("chat")
+        self.limits.take(actor, "picture")
         return self.shelf.intake(data)
 
     def image_path(self, actor: Actor, name: str) -> Path:
@@ -76,6 +79,7 @@ class Chat:
         """A fresh picture of the model's world, whose truth is known; raises `InvalidData` where there is no world."""
         actor.require("chat")
         world = self.host.require_world()
+        self.limits.take(actor, "picture")
         data, source = world.draw(split, world.fresh_seed(split) if seed is None else seed)
         image = self.shelf.intake(data)
         self.store.set_image_source(image.name, source)
@@ -104,52 +108,71 @@ class Chat:
         return replace(state, left=left, right=right, turns=turns, streaming=False)
 
     def new_conversation(self, actor: Actor, keep_image: bool = False) -> ChatState:
-        state = self.open(actor)
-        fresh = replace(self._fresh(actor), left=state.left, right=state.right, sampling=state.sampling)
-        if keep_image and state.shown_image:
-            fresh = replace(fresh, pending_images=(state.shown_image,))
-        return self._keep(actor, fresh)
+        with self._locks.state(actor.visitor):
+            state = self.open(actor)
+            fresh = replace(self._fresh(actor), left=state.left, right=state.right, sampling=state.sampling)
+            if keep_image and state.shown_image:
+                fresh = replace(fresh, pending_images=(state.shown_image,))
+            return self._keep(actor, fresh)
 
     def set_images(self, actor: Actor, names: tuple[str, ...]) -> ChatState:
         """Pictures that join the conversation with the next question; earlier turns keep theirs. One that was asked
-        about is in the conversation already."""
-        state = self.open(actor)
+        about is in the conversation already. Raises `InvalidData` for more than `MAX_PICTURES`."""
+        actor.require("chat")
+        if len(names) > MAX_PICTURES:
+            raise InvalidData(
+                f"These are {len(names)} pictures.",
+                f"At most {MAX_PICTURES} come with one question.",
+                "Leave some out, or ask about them one after the other.",
+            )
         for name in names:
             self.shelf.path(name)
-        return self._keep(
-            actor, replace(state, pending_images=tuple(name for name in names if name not in state.images))
-        )
+        with self._locks.state(actor.visitor):
+            state = self.open(actor)
+            return self._keep(
+                actor, replace(state, pending_images=tuple(name for name in names if name not in state.images))
+            )
 
     def waits_for_loading(self, actor: Actor) -> bool:
-        """Whether the next answer waits until the model on this machine is in memory."""
-        state = self.open(actor)
-        return not self.host.loaded and bool({state.left, state.right} - self.host.remotes.keys())
+        """Whether the next answer waits until a model on this machine is in memory."""
+        return any(base.model is None for base in self._bases_of(actor, self.open(actor)))
+
+    def loading_status(self, actor: Actor) -> str:
+        """What is loaded or fetched at the moment, and that models take turns, in a sentence; "" for nothing."""
+        actor.require("chat")
+        return self.host.bases.status()
 
     def choose(self, actor: Actor, left: str, right: str, sampling: Sampling) -> ChatState:
         """Names the voice of each column and how they decode; raises `NotFound` for a voice that is not offered."""
         actor.require("chat")
         left, right = (self.host.voice(actor, voice).id for voice in (left, right))
         check_sampling(sampling)
-        return self._keep(actor, replace(self.open(actor), left=left, right=right, sampling=sampling))
+        with self._locks.state(actor.visitor):
+            return self._keep(actor, replace(self.open(actor), left=left, right=right, sampling=sampling))
 
     def swap(self, actor: Actor) -> ChatState:
-        if self._lock(actor.visitor).is_taken:
-            raise InvalidData(
-                "The models are still answering.", "The columns change places between turns.", "Wait, or press stop."
-            )
-        state = self.open(actor)
-        turns = tuple(replace(turn, left=turn.right, right=turn.left) for turn in state.turns)
-        return self._keep(actor, replace(state, left=state.right, right=state.left, turns=turns))
+        actor.require("chat")
+        with self._locks.free_turn(actor.visitor) as free, self._locks.state(actor.visitor):
+            if not free:
+                raise InvalidData(
+                    "The models are still answering.",
+                    "The columns change places between turns.",
+                    "Wait, or press stop.",
+                )
+            state = self.open(actor)
+            turns = tuple(replace(turn, left=turn.right, right=turn.left) for turn in state.turns)
+            return self._keep(actor, replace(state, left=state.right, right=state.left, turns=turns))
 
     def ask(self, actor: Actor, question: str, stop: threading.Event) -> Iterator[ChatState]:
         """Streams both answers to `question`; the last state carries their ids. A stopped answer is kept as it stands.
 
-        Raises `InvalidData` for an empty or over-long question or a missing picture, before anything changes.
+        Raises `InvalidData` for an empty or over-long question or a missing picture, and `TooMany`, before anything
+        changes.
         """
         actor.require("chat")
         question = normalise_generated(question).strip()
         _check_question(question)
-        with self._lock(actor.visitor):
+        with self._turn(actor):
             state = self.open(actor)
             if len(state.turns) >= MAX_TURNS:
                 raise InvalidData(
@@ -164,11 +187,11 @@ class Chat:
                     "Upload one, paste one, or choose an example.",
                 )
             pictures = len(state.images) + len(state.pending_images)
-            local = {state.left, state.right} - self.host.remotes.keys()
-            if pictures > 1 and local and not self.host.several_pictures:
+            one = [base for base in self._bases_of(actor, state) if not base.several_pictures]
+            if pictures > 1 and one:
                 raise InvalidData(
                     f"This conversation would have {pictures} pictures.",
-                    "This model looks at one picture a conversation.",
+                    f"{one[0].entry.title} looks at one picture a conversation.",
                     "Begin a new conversation with the new picture, or leave it out.",
                 )
             yield from self._stream(actor, state, question, stop)
@@ -179,7 +202,7 @@ class Chat:
         if question is not None:
             question = normalise_generated(question).strip()
             _check_question(question)
-        with self._lock(actor.visitor):
+        with self._turn(actor):
             state = self.open(actor)
             if not state.turns:
                 raise InvalidData("There is no question yet.", "Nothing was asked.", "Type a question first.")
@@ -261,18 +284,27 @@ class Chat:
 
     def _fresh(self, actor: Actor) -> ChatState:
         left, right = self.host.first_two(actor)
-        return ChatState(uuid.uuid4().hex, left=left, right=right)
+        known = self.host.entry.known
+        return ChatState(uuid.uuid4().hex, left=left, right=right, sampling=known.decoding if known else Sampling())
+
+    def _bases_of(self, actor: Actor, state: ChatState) -> list[Base]:
+        """The bases on this machine that answer in a conversation."""
+        voices = {state.left, state.right} - self.host.remotes.keys()
+        if not self.host.entry.source:
+            return []
+        return [self.host.base(key) for key in sorted({self.host.find_base(actor, voice) for voice in voices})]
 
     def _keep(self, actor: Actor, state: ChatState) -> ChatState:
         self.store.save_conversation(actor.visitor, asdict(state))
         return state
 
-    def _lock(self, visitor: str) -> "_Lock":
-        with self._locks_guard:
-            lock = self._locks.get(visitor)
-            if lock is None:
-                lock = self._locks[visitor] = _Lock()
-            return lock
+    @contextmanager
+    def _turn(self, actor: Actor) -> Iterator[None]:
+        """A turn of the actor's conversation, as soon as no other of it is answered."""
+        with self.limits.hold(actor):
+            self.limits.take(actor, "answer")
+            with self._locks.turn(actor.visitor):
+                yield
 
     def _with_judgement(self, reply: Reply) -> Reply:
         if not reply.answer_id:
@@ -309,23 +341,36 @@ class Chat:
             pending_images=(),
             streaming=True,
         )
-        yield asked
+        with ExitStack() as leaving:
+            if not self.host.borrows_gpu and {voice.id for voice in voices.values()} - self.host.remotes.keys():
+                ticket = leaving.enter_context(self.line.join())
+                for place in self.line.wait(ticket, stop):
+                    yield replace(asked, place=place.number, wait_seconds=place.seconds)
+            yield asked
+            outcomes = yield from self._speak(actor, asked, prompts, voices, blank, stop)
+        replies = {
+            side: self._reply(actor, prompts[side], state.sampling, blank[side], outcome)
+            for side, outcome in zip(SIDES, outcomes, strict=True)
+        }
+        yield self._end_turn(actor, with_replies(asked, replies))
+
+    def _speak(self, actor: Actor, asked: ChatState, prompts, voices, blank, stop) -> Iterator[ChatState]:
+        """Streams what both voices say; returns what became of each."""
         stream = speak(
             self.host,
             actor,
             [voices[side].id for side in SIDES],
             [prompts[side] for side in SIDES],
-            state.sampling,
+            asked.sampling,
             self.shelf.path,
             stop,
         )
-        outcomes = None
         try:
-            while outcomes is None:
+            while True:
                 try:
                     texts = next(stream)
                 except StopIteration as end:
-                    outcomes = end.value
+                    return end.value
                 except NoGPU as error:
                     raise self._offer_stand_ins(actor, error) from error
                 else:
@@ -334,16 +379,12 @@ class Chat:
                     )
         finally:
             stream.close()
-        replies = {
-            side: self._reply(actor, prompts[side], state.sampling, blank[side], outcome)
-            for side, outcome in zip(SIDES, outcomes, strict=True)
-        }
-        yield self._end_turn(actor, with_replies(asked, replies))
 
     def _offer_stand_ins(self, actor: Actor, error: NoGPU) -> NoGPU:
         """Puts the voices that need no GPU into the columns, and says so in place of what else could be done."""
         voices = [voice.id for voice in self.host.stand_ins]
-        self._keep(actor, replace(self.open(actor), left=voices[0], right=voices[-1]))
+        with self._locks.state(actor.visitor):
+            self._keep(actor, replace(self.open(actor), left=voices[0], right=voices[-1]))
         return NoGPU(
             error.what,
             error.why,
@@ -374,28 +415,12 @@ class Chat:
     def _end_turn(self, actor: Actor, ended: ChatState) -> ChatState:
         """Keeps a turn, and beside it what the visitor chose while it was answered: voices, a new picture, or another
         conversation, into which the turn does not go."""
-        chosen = self.open(actor)
-        if chosen.conversation_id != ended.conversation_id:
-            return chosen
-        pending = tuple(name for name in chosen.pending_images if name not in ended.images)
-        return self._keep(actor, replace(chosen, turns=ended.turns, images=ended.images, pending_images=pending))
-
-
-class _Lock:
-    """A lock that a `WeakValueDictionary` can hold."""
-
-    def __init__(self):
-        self._lock = threading.Lock()
-
-    @property
-    def is_taken(self) -> bool:
-        return self._lock.locked()
-
-    def __enter__(self):
-        self._lock.acquire()
-
-    def __exit__(self, *_):
-        self._lock.release()
+        with self._locks.state(actor.visitor):
+            chosen = self.open(actor)
+            if chosen.conversation_id != ended.conversation_id:
+                return chosen
+            pending = tuple(name for name in chosen.pending_images if name not in ended.images)
+            return self._keep(actor, replace(chosen, turns=ended.turns, images=ended.images, pending_images=pending))
 
 
 def _check_question(question: str) -> None:

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from rlhfv.corrections.agreements import Agreement
 from rlhfv.corrections.conversation import Answer, Turn
 from rlhfv.corrections.edits import CorrectedAnswer, Edit
 from rlhfv.corrections.hints import ShownHint
@@ -14,7 +15,10 @@ from rlhfv.corrections.store import Page, Revision, Store
 from rlhfv.corrections.tasks import EVERYBODY
 from rlhfv.errors import Forbidden, InvalidCorrection, NotFound
 from rlhfv.services.actor import Actor, asked_states, shown_state, worker_id
+from rlhfv.services.consent import Consent
+from rlhfv.services.durable import Durable
 from rlhfv.services.hints import recall_shown
+from rlhfv.services.limits import Limits
 from rlhfv.services.queue_settings import read_queue_settings
 from rlhfv.services.terms import (
     Terms,
@@ -54,11 +58,22 @@ class Saved:
     pair_id: str
     revision: int
     message: str
+    durable: bool = True
+    """Whether it outlives this machine's disk where that disk does not last by itself."""
 
 
 class Correcting(Transfer):
-    def __init__(self, settings: Settings, store: Store, shelf: ImageShelf):
-        self.settings, self.store, self.shelf = settings, store, shelf
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        shelf: ImageShelf,
+        durable: Durable,
+        consent: Consent,
+        limits: Limits,
+    ):
+        self.settings, self.store, self.shelf, self.durable = settings, store, shelf, durable
+        self.consent, self.limits = consent, limits
 
     # ---- one answer
 
@@ -117,10 +132,11 @@ class Correcting(Transfer):
         active_seconds: float = 0.0,
         shown: Spans = (),
     ) -> Saved:
-        """Makes or revises the pair of an answer. What this returns is on disk. `shown` are the hints that were seen.
+        """Makes or revises the pair of an answer. What this returns is on disk, and the message says whether it will
+        outlive that disk where it does not last by itself. `shown` are the hints that were seen.
 
         Raises `InvalidCorrection` when there is nothing to save or `original` is not the stored answer, `TermsMissing`
-        before the first save, `NotFound` for an answer of somebody else.
+        before the first save and when the terms have changed, `NotFound` for an answer of somebody else, `TooMany`.
         """
         actor.require("correct")
         answer = self._answer(actor, answer_id)
@@ -145,7 +161,9 @@ class Correcting(Transfer):
                 "A pair needs at least one place where the corrected answer differs.",
                 "Correct some words, or say that nothing is wrong.",
             )
+        self.consent.check(actor)
         require_terms(self.store, actor)
+        self.limits.take(actor, "correction")
         pair = PreferencePair(
             id="",
             prompt=answer.prompt,
@@ -158,12 +176,14 @@ class Correcting(Transfer):
         hints = recall_shown(self.store, answer.id, shown, corrected.edits)
         judgement = self._judgement(actor, answer, "corrected", flags, active_seconds, hints=hints)
         revision = self._keep(actor, answer, judgement, pair)
-        count = len(corrected.edits)
+        count, missing = len(corrected.edits), self.durable.confirm()
         review = " A reviewer sees it next." if self.settings.team else ""
         return Saved(
             revision.pair.id,
             revision.number,
-            f"Saved: {count} correction{'s' if count != 1 else ''}, revision {revision.number}.{review}",
+            f"{'On this machine only' if missing else 'Saved'}: {count} correction{'s' if count != 1 else ''}, "
+            f"revision {revision.number}.{review}{f' {missing}' if missing else ''}",
+            not missing,
         )
 
     def skip(self, actor: Actor, answer_id: str, reason: str, shown: Spans = ()) -> None:
@@ -184,6 +204,11 @@ class Correcting(Transfer):
     def terms(self, actor: Actor) -> Terms | None:
         actor.require("correct")
         return read_terms(self.store, actor)
+
+    def agreement(self, actor: Actor, pair_id: str) -> Agreement | None:
+        """Which terms of this studio the maker of a pair had agreed to when its newest revision was kept, and when."""
+        self._own_pair(actor, pair_id)
+        return self.store.agreement_of_pair(pair_id)
 
     def set_terms(self, actor: Actor, terms: Terms) -> Terms:
         actor.require("correct")

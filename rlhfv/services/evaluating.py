@@ -8,6 +8,7 @@ from rlhfv.errors import InvalidData, RunFailed
 from rlhfv.models.catalog import adapter_folder
 from rlhfv.runs.local import LocalRuns, Run
 from rlhfv.services.actor import Actor
+from rlhfv.services.limits import Limits
 from rlhfv.services.memory import ANYWAY
 from rlhfv.services.model_host import BASELINE, ModelHost
 from rlhfv.services.own_runs import OwnRuns
@@ -19,12 +20,20 @@ MAX_SCENES = 500
 class Evaluating(OwnRuns):
     kind = "evaluation"
 
-    def __init__(self, settings: Settings, store: Store, shelf: ImageShelf, host: ModelHost, runs: LocalRuns):
-        super().__init__(settings, host, runs)
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        shelf: ImageShelf,
+        host: ModelHost,
+        runs: LocalRuns,
+        limits: Limits | None = None,
+    ):
+        super().__init__(settings, host, runs, limits)
         self.store, self.shelf = store, shelf
 
     def can_evaluate(self) -> bool:
-        return self.host.entry.world is not None
+        return self.host.world is not None
 
     def start(self, actor: Actor, voices: list[str], scenes: int, title: str = "", room: str = ANYWAY) -> str:
         """Queues an evaluation of `voices` against the baseline on the first `scenes` test scenes; returns its id.
@@ -33,6 +42,7 @@ class Evaluating(OwnRuns):
         """
         actor.require("train")
         self.host.require_world()
+        base = self.host.world_base or self.host.first
         chosen = [self.host.voice(actor, voice) for voice in voices if voice != BASELINE]
         for voice in chosen:
             if voice.server:
@@ -40,6 +50,12 @@ class Evaluating(OwnRuns):
                     f"'{voice.title}' answers on {voice.server}.",
                     "An evaluation is a run with the weights of its voices, and a server gives none.",
                     "Compare it in Chat, or let it answer a queue of tasks: `python -m rlhfv answer --voice …`.",
+                )
+            if voice.base != base.key:
+                raise InvalidData(
+                    f"'{voice.title}' speaks with another model.",
+                    f"The drawn scenes are the world of {base.entry.title}.",
+                    "Choose adapters of that model.",
                 )
         if not chosen:
             raise InvalidData(
@@ -61,6 +77,7 @@ class Evaluating(OwnRuns):
             Path,
             self._place(room, self._need),
             {name: adapter_folder(voice.source) for name, voice in names.items()},
+            base=base,
         )
 
     def results(self, actor: Actor, run_id: str) -> dict:
@@ -87,7 +104,7 @@ class Evaluating(OwnRuns):
 
         from rlhfv.models import catalog
 
-        device, config = catalog.choose_device(), catalog.fetch_config(self.host.entry)
+        device, config = catalog.choose_device(), catalog.fetch_config(self.host.world_base.entry)
         full = catalog.estimate_memory(config, torch.float32)
         smallest = catalog.possible_dtypes(config, device, full.parameters)[-1]
         return catalog.estimate_memory(config, smallest).total, catalog.available_memory(device)

@@ -10,6 +10,8 @@ from rlhfv.corrections.pairs import PreferencePair
 from rlhfv.corrections.store import Store
 from rlhfv.errors import InvalidData, StudioError
 from rlhfv.services.actor import Actor
+from rlhfv.services.consent import Consent
+from rlhfv.services.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Transfer:
 
     store: Store
     shelf: ImageShelf
+    consent: Consent
+    limits: Limits
 
     def export_datasets(self, actor: Actor, folder: Path) -> int:
         """Writes a folder that `datasets.load_from_disk` reads, the accepted pairs; returns how many."""
@@ -95,10 +99,13 @@ class Transfer:
 
         Raises:
             InvalidData: there is nothing to read, or no format fits.
+            TermsMissing: the actor has not agreed to the terms of this studio. TooMany.
         """
         from rlhfv.publishing import formats
 
         actor.require("manage" if isinstance(source, str) else "correct")
+        self.consent.check(actor)
+        self.limits.take(actor, "correction")
         format, told_by = (format, "") if format else formats.recognise(source, token)
         problems: list[RowProblem] = []
         taken = 0

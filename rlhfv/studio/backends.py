@@ -15,7 +15,7 @@ from rlhfv.services.backends import Place
 from rlhfv.studio import backends_view as shown
 from rlhfv.studio.chat_view import alert
 from rlhfv.studio.events import HUB, explain, private
-from rlhfv.studio.sign_in_button import sign_in_button
+from rlhfv.studio.sign_in_form import build_form
 from rlhfv.studio.view import Node, progress, view
 from rlhfv.studio.visitor import actor
 
@@ -51,22 +51,12 @@ def build(services: Services) -> Backends:
     with gr.Column(visible=False, elem_id="train-away") as away:
         session = view(elem_id="away-session")
         with gr.Column(visible=False, elem_id="away-sign-in") as signing:
-            if on_hub:
-                sign_in_button("away-sign-in-there")
-            token = gr.Textbox(
-                label="Token",
-                type="password",
-                placeholder="hf_…",
-                info="Of the role “write”. It stays in this program's memory, and serves only you. For jobs it also "
-                "goes to the job, as its secret.",
-                max_length=400,
-                html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False),
-                visible=not on_hub,
-                elem_id="away-token",
+            token, sign_in, machine = build_form(
+                "away",
+                on_hub,
+                "Of the role “write”. It stays in this program's memory, and serves only you. For jobs it also goes "
+                "to the job, as its secret.",
             )
-            with gr.Row(elem_classes="tight", visible=not on_hub):
-                sign_in = gr.Button("Sign in", size="sm", elem_id="away-sign-in-with")
-                machine = gr.Button("Use this machine's token", size="sm", elem_id="away-sign-in-machine")
         repo = gr.Textbox(
             label="Private repository",
             placeholder="owner/name",

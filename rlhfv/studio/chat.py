@@ -11,26 +11,35 @@ from rlhfv.corrections.images import MAX_BYTES
 from rlhfv.services import Actor, Services
 from rlhfv.services.chat import SIDES, ChatState
 from rlhfv.studio import chat_view as shown
-from rlhfv.studio import share
-from rlhfv.studio.events import MODEL, explain, private, script, throttle
+from rlhfv.studio import models_view, share, welcome
+from rlhfv.studio.events import HUB, MODEL, explain, private, script, throttle
+from rlhfv.studio.photo import photo
 from rlhfv.studio.picture import PictureBox
+from rlhfv.studio.sides import sides, titles
 from rlhfv.studio.stops import Stops
-from rlhfv.studio.view import progress, view
+from rlhfv.studio.view import h, view
 from rlhfv.studio.visitor import actor
+from rlhfv.studio.waiting import waiting_note
 
 # A dropdown takes an empty value for "nothing chosen", and the baseline's id is empty.
 BASELINE = "baseline"
 ASK = "Ask both models about the picture …"
-LOADING = "Loading the model; the first answer takes longer …"
-FOCUS_QUESTION = "() => document.querySelector('#question textarea')?.focus()"
 
 
 @dataclass(frozen=True)
 class ChatTab:
-    """`left` and `right` send `edit` with an answer's id; `show(who)` gives what the tab shows to a visitor."""
+    """`left` and `right` send `edit` with an answer's id; `show(who)` gives what the tab shows to a visitor. `box` is
+    the question, `editing` whether it replaces the last one. `asks` are the events that ask, `answered` what follows
+    when both answers are there. `welcome` is the recorded comparison."""
 
     left: gr.HTML
     right: gr.HTML
+    welcome: gr.HTML
+    message: gr.HTML
+    box: gr.Textbox
+    editing: gr.State
+    asks: tuple
+    answered: tuple
     outputs: tuple
     show: Callable[[Actor], dict]
 
@@ -39,6 +48,7 @@ def build(services: Services) -> ChatTab:
     chat, stops = services.chat, Stops()
     info = chat.studio(Actor("page", rights=frozenset({"chat"})))
 
+    recorded = welcome.build(services)
     with gr.Row(elem_classes="workbench chat"):
         with gr.Column(scale=3, min_width=260, elem_classes="side"):
             picture = PictureBox(
@@ -52,8 +62,12 @@ def build(services: Services) -> ChatTab:
                 placeholder="Drop a picture here,\npaste one, or choose an example",
                 elem_id="chat-picture",
                 alt_text="The picture that both models are asked about",
+                webcam_options=gr.WebcamOptions(mirror=False, constraints={"facingMode": "environment"}),
             )
+            photo()
             strip = view(elem_id="chat-strip")
+            if services.expiring.notice:
+                view(h("p.hint", services.expiring.notice), elem_id="forgotten")
             with gr.Row(elem_classes="tight"):
                 draw = gr.Button("New scene", size="sm", visible=info.can_draw, elem_id="new-scene")
                 another = gr.UploadButton(
@@ -85,7 +99,9 @@ def build(services: Services) -> ChatTab:
                 seed = gr.Number(
                     0, precision=0, minimum=0, maximum=2**31 - 1, label="Seed", info="The same seed repeats an answer."
                 )
+            others = models_view.build(services)
         with gr.Column(scale=9, min_width=300, elem_classes="talk"):
+            switch = sides()
             with gr.Row(equal_height=True, elem_classes="columns"):
                 with gr.Column(min_width=260, elem_classes="card"):
                     left_voice = gr.Dropdown(
@@ -109,20 +125,21 @@ def build(services: Services) -> ChatTab:
                 )
                 share_it = gr.Button("Share", size="sm", min_width=80, scale=0, elem_id="share-comparison")
             shared, show_shared = share.build(services)
-            message = view(elem_id="chat-message")
-            box = gr.Textbox(
-                label="Question",
-                show_label=False,
-                placeholder=ASK,
-                lines=1,
-                max_lines=8,
-                max_length=8000,
-                submit_btn=True,
-                stop_btn=False,
-                elem_id="question",
-                autofocus=True,
-                html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=True, enterkeyhint="send"),
-            )
+            with gr.Column(elem_classes="dock"):
+                message = view(elem_id="chat-message")
+                box = gr.Textbox(
+                    label="Question",
+                    show_label=False,
+                    placeholder=ASK,
+                    lines=1,
+                    max_lines=8,
+                    max_length=8000,
+                    submit_btn=True,
+                    stop_btn=False,
+                    elem_id="question",
+                    autofocus=True,
+                    html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=True, enterkeyhint="send"),
+                )
             with gr.Row(elem_classes="tight after"):
                 asked = view(*shown.suggestions(info.questions), elem_id="suggestions")
                 again = gr.Button("↻ Regenerate", size="sm", min_width=110, scale=0, elem_id="regenerate")
@@ -133,7 +150,7 @@ def build(services: Services) -> ChatTab:
 
     columns = (left, right, votes, strip)
     settings = (temperature, top_p, tokens, seed)
-    outputs = (*columns, picture, another, left_voice, right_voice, *settings, message)
+    outputs = (*columns, switch, picture, another, left_voice, right_voice, *settings, message, *others.outputs)
 
     def show(state: ChatState, note: str = "") -> dict:
         return {
@@ -143,12 +160,17 @@ def build(services: Services) -> ChatTab:
             strip: shown.picture_strip(state, services.host.several_pictures),
         }
 
+    def show_sides(who: Actor, state: ChatState) -> dict:
+        named = {voice.id: voice.title for voice in chat.studio(who).voices}
+        return {switch: titles(named.get(state.left, ""), named.get(state.right, ""))}
+
     def show_voices(who: Actor, state: ChatState) -> dict:
         voices = [
             (voice.title + (f" ({voice.notice})" if voice.notice else ""), voice.id or BASELINE)
             for voice in chat.studio(who).voices
         ]
         return {
+            **show_sides(who, state),
             left_voice: gr.Dropdown(voices, value=state.left or BASELINE),
             right_voice: gr.Dropdown(voices, value=state.right or BASELINE),
         }
@@ -165,6 +187,7 @@ def build(services: Services) -> ChatTab:
             tokens: sampling.max_new_tokens,
             seed: sampling.seed,
             message: problem or [],
+            **others.show(who),
         }
 
     def refresh(who: Actor) -> dict:
@@ -220,11 +243,11 @@ def build(services: Services) -> ChatTab:
         who = actor(request)
         voices = ["" if voice == BASELINE else voice for voice in (left_id, right_id)]
         try:
-            chat.choose(who, *voices, Sampling(warmth, nucleus, int(longest), int(number or 0)))
+            state = chat.choose(who, *voices, Sampling(warmth, nucleus, int(longest), int(number or 0)))
         except Exception as error:
             return show_all(who, chat.open(who), problem=shown.alert(*explain(error)))
         # Nothing comes back into the fields: what was set meanwhile must stay, and is sent next.
-        return {message: []}
+        return {**show_sides(who, state), message: []}
 
     def swap_columns(request: gr.Request):
         return change(chat.swap, request)
@@ -239,14 +262,17 @@ def build(services: Services) -> ChatTab:
         running = gr.Textbox(value="", placeholder=ASK, submit_btn=False, stop_btn=True)
         ready = gr.Textbox(placeholder=ASK, submit_btn=True, stop_btn=False)
         states = throttle(start(stop))
-        loading, state = [progress(None, LOADING)] if chat.waits_for_loading(who) else [], None
+        loading, state, in_line = chat.waits_for_loading(who), chat.open(who), False
         try:
-            yield {box: running, message: loading, editing: False}
+            yield {box: running, message: waiting_note(state, loading), editing: False}
             for state in states:
                 heard = any(getattr(turn, side).text for turn in state.turns[-1:] for side in SIDES)
-                yield {**show(state), message: [] if heard else loading}
+                waiting = [] if heard else waiting_note(state, loading, chat.loading_status(who))
+                # Many wait and are told often: while nothing but the place changes, nothing else is sent.
+                yield {message: waiting} if state.place and in_line else {**show(state), message: waiting}
+                in_line = bool(state.place)
             # An adapter that turned out to change nothing says so above its column.
-            yield {**show_voices(who, state), box: ready, message: []}
+            yield {**show_voices(who, state), **others.show_here(who), box: ready, message: []}
         except GeneratorExit:
             # The page is gone. What the models said so far is stored at the end of the turn, so that end is awaited.
             stop.set()
@@ -310,16 +336,24 @@ def build(services: Services) -> ChatTab:
             return {message: shown.alert(*explain(error))}
         return {**show(chat.open(who), note), message: []}
 
+    def put_beside(name: str | None, request: gr.Request) -> dict:
+        return change(lambda who: services.models.put_beside(who, name or ""), request)
+
+    def take_away(request: gr.Request) -> dict:
+        return change(services.models.take_away, request)
+
     def share_last(request: gr.Request) -> dict:
         return show_shared(actor(request))
 
-    streamed = [*columns, left_voice, right_voice, box, message, editing, seed]
-    private(box.submit, ask, [box, editing], streamed, **MODEL)
-    private(asked.select, suggest, None, streamed, **MODEL)
-    private(again.click, regenerate, None, streamed, **MODEL)
+    streamed = [*columns, switch, left_voice, right_voice, others.listing, box, message, editing, seed]
+    asking = (
+        private(box.submit, ask, [box, editing], streamed, **MODEL),
+        private(asked.select, suggest, None, streamed, **MODEL),
+        private(again.click, regenerate, None, streamed, **MODEL),
+    )
     private(box.stop, stop_all, queue=False)
     for event, function in ((edit.click, edit_last), (message.select, leave_edit)):
-        script(private(event, function, None, [box, editing, message]).then, FOCUS_QUESTION)
+        script(private(event, function, None, [box, editing, message]).then, shown.FOCUS_QUESTION)
     private(picture.input, upload, picture, outputs)
     private(another.upload, add_another, another, outputs)
     private(draw.click, new_scene, None, outputs)
@@ -329,10 +363,13 @@ def build(services: Services) -> ChatTab:
         private(part.input, choose, [left_voice, right_voice, *settings], outputs, trigger_mode="always_last")
     private(swap.click, swap_columns, None, outputs)
     private(new.click, start_over, None, [*outputs, editing])
+    private(others.put.click, put_beside, others.name, outputs, **HUB)
+    private(others.remove.click, take_away, None, outputs, **HUB)
     private(votes.select, vote, None, [*columns, message])
     for side in (left, right):
         private(side.select, judge, None, [*columns, message], trigger_mode="multiple")
     private(share_it.click, share_last, None, shared)
     script(marks.input, "(on) => { document.body.classList.toggle('no-marks', !on); }", marks)
 
-    return ChatTab(left, right, outputs, refresh)
+    asks, answered = (box.submit, asked.select), tuple(each.then for each in asking)
+    return ChatTab(left, right, recorded, message, box, editing, asks, answered, outputs, refresh)

@@ -5,6 +5,7 @@ from rlhfv.studio.marks import differing, marked
 from rlhfv.studio.view import Node, button, empty, h
 
 SHOWN_TURNS = 20
+FOCUS_QUESTION = "() => document.querySelector('#question textarea')?.focus()"
 JUDGED = {
     "corrected": "Corrected",
     "faithful": "Nothing wrong",

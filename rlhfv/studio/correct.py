@@ -15,6 +15,7 @@ from rlhfv.studio.chat_view import alert
 from rlhfv.studio.events import HINTS, explain, private, script
 from rlhfv.studio.pairs_view import short
 from rlhfv.studio.span_editor import CorrectionDocument, Hint, SpanEditor
+from rlhfv.studio.terms_view import agree_label, terms_text
 from rlhfv.studio.view import Node, button, empty, h, view
 from rlhfv.studio.viewer import show, viewer
 from rlhfv.studio.visitor import actor
@@ -81,15 +82,7 @@ def build(services: Services) -> CorrectTab:
                 "Name, licence and consent …", size="sm", elem_id="terms-again", elem_classes="link"
             )
     with gr.Column(visible=False, elem_id="terms", elem_classes="dialog") as dialog:
-        view(
-            h("h3", "Before your first pair is kept"),
-            h(
-                "p",
-                "Every pair carries who made it and what may be done with it. Pairs stay on this machine until "
-                "somebody exports them.",
-            ),
-            elem_id="terms-text",
-        )
+        view(*terms_text(services.consent.house), elem_id="terms-text")
         name = gr.Textbox(
             label="Your name or a pseudonym",
             info="Shown as the annotator; may stay empty.",
@@ -103,9 +96,12 @@ def build(services: Services) -> CorrectTab:
             False, label="I agree that my corrections may be published under this licence", elem_id="consent"
         )
         with gr.Row(elem_classes="tight"):
-            agree = gr.Button("Keep these answers", variant="primary", size="sm", elem_id="terms-agree")
+            agree = gr.Button(agree_label(services.consent.house), variant="primary", size="sm", elem_id="terms-agree")
             cancel = gr.Button("Cancel", size="sm", elem_id="terms-cancel")
     saving = gr.State(False)
+    # Which text stood there is known by the page alone: it may be older than this process.
+    house = services.consent.house
+    read_terms = gr.Textbox(house.version if house else "", visible=False)
     seconds = gr.Number(0, visible=False)
 
     outputs = (bar, message, picture, editor, judgement, flags)
@@ -195,7 +191,7 @@ def build(services: Services) -> CorrectTab:
                 document.shown(),
             )
         except TermsMissing:
-            return {dialog: gr.Column(visible=True), saving: True}
+            return {**asked_terms(who), saving: True}
         except Exception as error:
             return {message: alert(*explain(error))}
         closed = {dialog: gr.Column(visible=False), saving: False}
@@ -206,13 +202,23 @@ def build(services: Services) -> CorrectTab:
         return {
             **closed,
             bar: _bar(state, None, guideline(who)),
-            message: _saved(saved.message, saved.pair_id),
+            message: _saved(("✓ " if saved.durable else "") + saved.message, saved.pair_id),
         }
 
     def agree_to(
-        document, marked, active, who_says: str, under: str, agreed: bool, then_save: bool, request: gr.Request
+        document,
+        marked,
+        active,
+        who_says: str,
+        under: str,
+        agreed: bool,
+        then_save: bool,
+        read: str = "",
+        request: gr.Request = None,
     ) -> dict:
-        corrections.set_terms(actor(request), Terms(under, bool(agreed), who_says.strip()))
+        who = actor(request)
+        services.consent.agree(who, read)
+        corrections.set_terms(who, Terms(under, bool(agreed), who_says.strip()))
         if then_save:
             return save(document, marked, active, request)
         return {
@@ -220,15 +226,17 @@ def build(services: Services) -> CorrectTab:
             message: [h("p.done", "Noted. It holds for pairs from now on.", role="status")],
         }
 
-    def ask_terms(request: gr.Request) -> dict:
-        known = corrections.terms(actor(request)) or Terms()
+    def asked_terms(who: Actor) -> dict:
+        known = corrections.terms(who) or Terms()
         return {
             dialog: gr.Column(visible=True),
             name: known.annotator,
             licence: known.licence,
             consent: known.consent,
-            saving: False,
         }
+
+    def ask_terms(request: gr.Request) -> dict:
+        return {**asked_terms(actor(request)), saving: False}
 
     def close_terms():
         return gr.Column(visible=False)
@@ -260,14 +268,14 @@ def build(services: Services) -> CorrectTab:
         note = "Undone: the pair is as it was before."
         if undone.pair is None:
             note = "Undone: the pair is deleted; its history can bring it back."
-        return {message: _done(note)}
+        return {message: _done(services.durable.told(note))}
 
     private(editor.input, keep_draft, editor, None, trigger_mode="always_last")
     private(editor.opened, bring_hints, editor, editor, trigger_mode="always_last", **HINTS)
-    saved_to = [bar, message, dialog, saving]
+    saved_to = [bar, message, dialog, saving, name, licence, consent]
     saved_by = {"trigger_mode": "always_last", "js": ACTIVE}
     script(private(editor.submit, save, [editor, flags, seconds], saved_to, **saved_by).then, AFTER_SAVE)
-    agreed = [editor, flags, seconds, name, licence, consent, saving]
+    agreed = [editor, flags, seconds, name, licence, consent, saving, read_terms]
     script(private(agree.click, agree_to, agreed, saved_to, js=ACTIVE).then, BACK_TO_EDITOR)
     private(terms_again.click, ask_terms, None, [dialog, name, licence, consent, saving])
     script(private(cancel.click, close_terms, None, dialog).then, BACK_TO_EDITOR)
@@ -338,7 +346,7 @@ def _saved(note: str, pair_id: str) -> list[Node]:
     return [
         h(
             "p.done",
-            h("span", "✓ ", note, role="status"),
+            h("span", note, role="status"),
             button("Undo", "undo", pair_id, "quiet"),
             button("History", "history", pair_id, "quiet", data_event="edit"),
             button("Next answer", "next", "", "primary", aria_keyshortcuts="Alt+N"),

@@ -8,7 +8,6 @@ import gradio as gr
 from rlhfv.services import Actor, Services
 from rlhfv.services.evaluating import MAX_SCENES
 from rlhfv.services.memory import ASK, MemoryShort
-from rlhfv.services.model_host import BASELINE
 from rlhfv.studio import evaluate_view, runs_view
 from rlhfv.studio.chat_view import alert
 from rlhfv.studio.events import explain, private
@@ -118,7 +117,7 @@ def build(services: Services) -> EvaluateTab:
 
     def refresh(who: Actor, run_id: str = "", ticked: list[str] | None = None) -> dict:
         every = chat.studio(who).voices
-        offered = [(voice.title, voice.id) for voice in every if voice.id != BASELINE and not voice.server]
+        offered = [(voice.title, voice.id) for voice in services.host.world_adapters(who)]
         remote = [voice.title for voice in every if voice.server]
         ticked = [voice for _, voice in offered if voice in (ticked or ())] or [voice for _, voice in offered[-1:]]
         return {

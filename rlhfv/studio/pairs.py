@@ -174,7 +174,7 @@ def build(services: Services) -> PairsTab:
             if corrected
             else CorrectionDocument(readonly=True),
             other: [] if corrected else shown.preferred(pair),
-            record: shown.record(pair, history),
+            record: shown.record(pair, history, corrections.agreement(who, pair_id)),
         }
 
     def search(request: gr.Request, before, *searched):
@@ -196,18 +196,17 @@ def build(services: Services) -> PairsTab:
             note = [
                 h(
                     "p.done",
-                    h("span", "The pair is deleted.", role="status"),
+                    h("span", services.durable.told("The pair is deleted."), role="status"),
                     button("Undo", "undelete", pair_id, "quiet"),
                 )
             ]
         elif event.act == "undelete":
             corrections.undelete(who, pair_id)
-            note = [h("p.done", "The pair is back.", role="status")]
+            note = [h("p.done", services.durable.told("The pair is back."), role="status")]
         elif event.act == "restore":
             revision = corrections.restore(who, pair_id, int(number))
-            note = [
-                h("p.done", f"Revision {number} is the newest again, as revision {revision.number}.", role="status")
-            ]
+            told = f"Revision {number} is the newest again, as revision {revision.number}."
+            note = [h("p.done", services.durable.told(told), role="status")]
         elif event.act == "ask-erase":
             note = shown.ask_to_erase(pair_id, services.erasing.find(who, [pair_id]))
         return refresh(who, pair_id, *searched, start=start, note=note)

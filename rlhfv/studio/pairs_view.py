@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 
+from rlhfv.corrections.agreements import Agreement
 from rlhfv.corrections.erasing import Found
 from rlhfv.corrections.pairs import PreferencePair
 from rlhfv.corrections.published import NOT_TO_BE_PUBLISHED
@@ -170,7 +171,7 @@ def preferred(pair: PreferencePair) -> list[Node]:
     ]
 
 
-def record(pair: PreferencePair, history) -> list[Node]:
+def record(pair: PreferencePair, history, agreement: Agreement | None = None) -> list[Node]:
     origin = pair.provenance
     sampling = origin.sampling
     decoding = (
@@ -184,6 +185,7 @@ def record(pair: PreferencePair, history) -> list[Node]:
         "Model": short(str(origin.model)),
         "Decoding": decoding,
         "Licence": _licence(origin.licence, origin.consent),
+        "Terms": f"version {agreement.version}, agreed {moment(agreement.agreed)}" if agreement else "",
         "Corrections": "as made by the annotator" if origin.edits == "made" else "inferred by a word diff",
         "Picture": origin.source,
     }

@@ -10,7 +10,7 @@ from rlhfv.studio import publish_view as shown
 from rlhfv.studio.chat_view import alert
 from rlhfv.studio.events import explain, private, script
 from rlhfv.studio.jobs import Jobs, Tell
-from rlhfv.studio.sign_in_button import sign_in_button
+from rlhfv.studio.sign_in_form import build_form
 from rlhfv.studio.view import Node, h, view
 from rlhfv.studio.visitor import actor
 
@@ -36,22 +36,13 @@ def build(services: Services) -> PublishTab:
             with gr.Column(elem_id="publish-session"):
                 session = view(elem_id="hub-session")
                 with gr.Column(elem_id="hub-sign-in") as signing:
-                    if on_hub:
-                        sign_in_button("hub-sign-in-there")
-                    token = gr.Textbox(
-                        label="Token",
-                        type="password",
-                        placeholder="hf_…",
-                        info="From “Access Tokens” in your settings on the Hub, of the role “write”. Nobody else sees "
-                        "it, and it is not stored.",
-                        max_length=400,
-                        html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False),
-                        visible=not on_hub,
-                        elem_id="hub-token",
+                    token, sign_in, machine = build_form(
+                        "hub",
+                        on_hub,
+                        "From “Access Tokens” in your settings on the Hub, of the role “write”. Nobody else sees it, "
+                        "and it is not stored.",
+                        variant="primary",
                     )
-                    with gr.Row(elem_classes="tight", visible=not on_hub):
-                        sign_in = gr.Button("Sign in", variant="primary", size="sm", elem_id="hub-sign-in-with")
-                        machine = gr.Button("Use this machine's token", size="sm", elem_id="hub-sign-in-machine")
             with gr.Column(elem_id="publish-form"):
                 repo = gr.Textbox(label="Data set", placeholder="owner/name", max_length=200, elem_id="publish-repo")
                 public = gr.Checkbox(

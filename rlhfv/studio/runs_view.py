@@ -75,7 +75,8 @@ def _course(run: Run, unit: str) -> str:
     if run.remote:
         return _course_elsewhere(run, unit)
     if run.state == "queued":
-        return f"Waits for its turn, number {run.place or 1} in the queue."
+        wait = f" Its turn comes in about {human_seconds(run.eta)}, or before." if run.eta else ""
+        return f"Waits for its turn, number {run.place or 1} in the queue.{wait}"
     if run.state == "starting":
         return "Loading the model …"
     if run.state == "stopping":

@@ -9,7 +9,7 @@ import gradio as gr
 from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.services import Actor, Services
 from rlhfv.services.memory import ANYWAY, ASK, UNLOAD, WAIT, MemoryShort
-from rlhfv.studio import backends, backends_view, runs_view, train_view
+from rlhfv.studio import backends, backends_view, base_choice, runs_view, train_view
 from rlhfv.studio.chat_view import alert
 from rlhfv.studio.curves import PLOTS, SHADES, Records, build_plots, colour_map, frame
 from rlhfv.studio.downloads import make_zip, size
@@ -67,6 +67,7 @@ def build(services: Services) -> TrainTab:
             )
             copied = view(elem_id="train-copied")
             title = gr.Textbox(label="Name of the run", placeholder="Optional", max_length=120, elem_id="run-title")
+            base, show_base = base_choice.build(services)
             form = build_form()
             source = view(elem_id="recipe-source")
             away = backends.build(services)
@@ -108,7 +109,7 @@ def build(services: Services) -> TrainTab:
         *(listing, detail, heading, warnings, compare, legend, *plots),
         *(after, reask, export, log, chosen, seen, timer, ended),
     )
-    outputs = (*run_outputs, pairs, command, source, message, *away.outputs)
+    outputs = (*run_outputs, pairs, command, source, message, base, *away.outputs)
     described = (*away.inputs, parent, title, *form.inputs)
 
     def show_runs(who: Actor, run_id: str, compared=(), sure: str = "", before=None, only_news: bool = False):
@@ -186,6 +187,7 @@ def build(services: Services) -> TrainTab:
         return {
             **show_runs(who, run_id, compared, before=before),
             **away.show(who, where, repo),
+            **show_base(who),
             pairs: train_view.counts(training.counts(who)),
             message: [],
         }

@@ -6,11 +6,13 @@ import gradio as gr
 
 from rlhfv.services import Actor, Services
 from rlhfv.services.model_host import BASELINE
-from rlhfv.studio import people_view
+from rlhfv.studio import guide as guide_strip
+from rlhfv.studio import people_view, welcome
 from rlhfv.studio.chat import ChatTab
 from rlhfv.studio.correct import FOCUS_EDITOR, CorrectTab
 from rlhfv.studio.evaluate import EvaluateTab
 from rlhfv.studio.events import private, script
+from rlhfv.studio.guide import GuideStrip
 from rlhfv.studio.pairs import PairsTab
 from rlhfv.studio.people import PeopleTab
 from rlhfv.studio.publish import PublishTab
@@ -39,6 +41,7 @@ NO_FILTERS = ("", "", "", "", "")
 class Page:
     demo: gr.Blocks
     person: gr.HTML
+    guide: GuideStrip
     tabs: gr.Tabs
     tab: dict[str, gr.Tab]
     chat: ChatTab
@@ -71,7 +74,7 @@ def connect(services: Services, page: Page) -> None:
         asked = dict(request.query_params)
         offered = tabs_for(services, who.rights)
         name = asked.get("tab") if asked.get("tab") in offered else "chat"
-        shown = chat.show(who) | {page.person: people_view.person(who)}
+        shown = chat.show(who) | {page.person: people_view.person(who)} | page.guide.show(who)
         shown |= {page.tab[each]: gr.Tab(visible=each in offered) for each in NAMES}
         if "train" in offered:
             shown |= train.show_form(who)
@@ -151,7 +154,13 @@ def connect(services: Services, page: Page) -> None:
     parts = (chat, correct, review, pairs, train, evaluate, publish, tasks, statistics, people)
     every = list(
         dict.fromkeys(
-            [*(output for part in parts for output in part.outputs), *page.tab.values(), page.person, page.tabs]
+            [
+                *(output for part in parts for output in part.outputs),
+                *page.tab.values(),
+                page.person,
+                *page.guide.outputs,
+                page.tabs,
+            ]
         )
     )
     script(private(page.demo.load, open_page, None, every).then, "() => window.studio?.ready()")
@@ -175,6 +184,8 @@ def connect(services: Services, page: Page) -> None:
     for name in NAMES:
         script(page.tab[name].select, f"() => window.studio?.visit('{name}')")
 
+    welcome.connect(services, page.demo, chat)
+    guide_strip.connect(services, page.guide, page.tabs, chat, correct)
     for column in (chat.left, chat.right):
         opened = private(column.edit, correct_this, None, [*correct.outputs, page.tabs])
         script(opened.then, FOCUS_EDITOR, correct.editor)

@@ -9,12 +9,14 @@ import pytest
 
 from tests.apps import ROOT, free_port, start_app, wait_until_ready
 from tests.browser.test_loop import ask, describe_new_scene
+from tests.publishing.test_photographs import put_dataset
 
 pytestmark = pytest.mark.browser
 
 
 def test_what_was_deployed_answers_from_its_own_folder_alone(hub, connect, open_page, tmp_path):
     """Deployed to a Hub, fetched from there as a Space is built, and started in a folder with nothing else."""
+    commit = put_dataset(hub, connect, tmp_path)
     api = connect(hub.user("ann"))
     told = subprocess.run(
         [sys.executable, ROOT / "spaces" / "deploy.py", "--to", "ann/studio"],
@@ -25,6 +27,7 @@ def test_what_was_deployed_answers_from_its_own_folder_alone(hub, connect, open_
         check=True,
     ).stdout
     assert "created    ann/studio" in told and "files in all" in told
+    assert f"photos     3 of openbmb/RLHF-V-Dataset@{commit} (cc-by-nc-4.0)" in told
     space = tmp_path / "space"
     api.snapshot_download("ann/studio", repo_type="space", local_dir=space)
     assert not (space / "tests").exists() and not (space / "spaces").exists()
@@ -38,6 +41,12 @@ def test_what_was_deployed_answers_from_its_own_folder_alone(hub, connect, open_
     try:
         wait_until_ready(port, process)
         page = open_page(f"http://127.0.0.1:{port}/")
+        opened = page.get_by_role("region", name="A recorded comparison")
+        opened.get_by_text(f"at commit {commit[:12]}, row 8, there from LCS-558K (cc-by-nc-4.0").wait_for()
+        assert opened.locator("mark").all_inner_texts() == ["long blue", "red"]
+        page.locator("body[data-ready]").wait_for()
+        opened.get_by_role("button", name="Another one").click()
+        opened.get_by_text(", row 9,").wait_for()
         describe_new_scene(page)
         assert page.get_by_role("button", name="Correct the left answer").count() == 1
         page.context.close()

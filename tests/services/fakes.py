@@ -75,5 +75,7 @@ def scripted_entry(**fields):
         "adapters": (),
         "is_local": False,
         "one_picture": False,
+        "known": None,
+        "beside": "",
     }
     return SimpleNamespace(**{**values, **fields})

@@ -11,7 +11,8 @@ from rlhfv.settings import Settings
 
 ROOMS = (
     *("chat", "corrections", "hints", "queue", "answering", "reviewing"),
-    *("training", "publishing", "backends", "erasing", "members", "evaluation", "sharing"),
+    *("training", "publishing", "backends", "erasing", "members", "evaluation", "sharing", "consent"),
+    *("recorded", "guide", "models"),
 )
 # What these say is the same for everybody.
 FOR_EVERYBODY = {

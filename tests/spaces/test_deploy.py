@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
+from rlhfv.corrections.recorded import Recorded, Saying, Source, write_recorded
 from tests.apps import ROOT
+from tests.publishing.formats.rows import picture
+from tests.publishing.test_photographs import put_dataset, row
 
 FLAGS = "--model llava-hf/llava-1.5-7b-hf --remote GPT=https://gpt.example/v1#gpt --remote-key-env GPT_KEY"
 
@@ -49,7 +52,8 @@ def test_a_space_is_made_with_all_it_needs(hub, connect, run, deploy, monkeypatc
     assert code == 0, err
     space, repo = hub.spaces.all["ann/studio"], hub.repo("ann/studio", "space")
     assert (repo.sdk, repo.private, space.hardware) == ("gradio", False, "zero-a10g")
-    assert space.variables == {"RLHFV_FLAGS": FLAGS} and space.secrets == {"GPT_KEY": "key-of-gpt-1234"}
+    assert space.variables == {"RLHFV_FLAGS": FLAGS, "RLHFV_DURABLE": "/data"}
+    assert space.secrets == {"GPT_KEY": "key-of-gpt-1234"}
     assert space.volumes == [{"type": "bucket", "source": "ann/kept", "mountPath": "/data"}]
     assert hub.spaces.buckets == {"ann/kept": True}, "made, and private"
     assert set(hub.paths("ann/studio", repo_type="space")) == {".gitattributes", *deploy.list_files()}
@@ -97,10 +101,11 @@ def test_an_update_sets_only_what_is_another(hub, connect, run):
     )
     assert code == 0, err
     space = hub.spaces.all["ann/studio"]
-    assert (space.variables, space.hardware) == ({"A": "1", "B": "3"}, "l4x1")
+    assert (space.variables, space.hardware) == ({"A": "1", "B": "3", "RLHFV_DURABLE": "/data"}, "l4x1")
     assert [volume["source"] for volume in space.volumes] == ["ann/m", "ann/kept"], "another volume stays"
     changing = [str(one) for one in hub.requests[before:] if one.method != "GET"]
     assert changing == [
+        "POST /api/spaces/ann/studio/variables",
         "POST /api/spaces/ann/studio/variables",
         "POST /api/buckets/ann/kept",
         "PUT /api/spaces/ann/studio/volumes",
@@ -219,3 +224,66 @@ def test_the_spaces_own_token_is_given_by_name_only(hub, connect, run):
     code, out, _ = run("--to", "ann/studio", "--flags", "--publish-to ann/pairs")
     assert code == 0 and hub.spaces.all["ann/studio"].secrets == {}, "the token that deploys may do too much"
     assert "missing    secret HF_TOKEN" in out
+
+
+def recorded(hub) -> list[str]:
+    return [path for path in hub.paths("ann/studio", repo_type="space") if path.startswith("recorded/")]
+
+
+def card(hub) -> str:
+    return hub.file("ann/studio", "README.md", repo_type="space").decode()
+
+
+def test_the_page_opens_on_photographs_whose_source_the_card_names(hub, connect, run, tmp_path):
+    commit = put_dataset(hub, connect, tmp_path)
+    connect(hub.user("ann"))
+    code, out, err = run("--to", "ann/studio")
+    assert code == 0, err
+    assert f"photos     3 of openbmb/RLHF-V-Dataset@{commit} (cc-by-nc-4.0); --photos none: without" in out
+    assert len(recorded(hub)) == 6
+    wanted = (
+        f"- Picture from openbmb/RLHF-V-Dataset at commit {commit[:12]}, row 8, there from LCS-558K (cc-by-nc-4.0; "
+    )
+    assert wanted + "author: not named there). Muffin answered." in card(hub)
+    # They stay what they are when the data set moves on, and when it cannot be had.
+    put_dataset(hub, connect, tmp_path, [row(30)])
+    connect(hub.user("ann"))
+    assert run("--to", "ann/studio")[1] == "Nothing to do: ann/studio is up to date.\n"
+    code, out, _ = run("--to", "ann/studio", "--photos", "openbmb/RLHF-V-Dataset")
+    assert code == 0 and "photos     1 of" in out and len(recorded(hub)) == 2 and "row 1," in card(hub)
+    code, out, _ = run("--to", "ann/studio", "--photos", "none")
+    assert code == 0 and "2 deleted" in out and recorded(hub) == [] and "recorded" not in card(hub)
+    assert run("--to", "ann/studio")[1] == "Nothing to do: ann/studio is up to date.\n", "none stays none"
+    assert hub.leaks == []
+
+
+def test_own_recordings_take_the_place_of_photographs(hub, connect, run, tmp_path):
+    connect(hub.user("ann"))
+    made = Recorded(
+        "",
+        "What is there?",
+        Saying("Baseline", "m@1", "A dog and a cat."),
+        Saying("Aligned", "m@1 + a", "A dog."),
+        "2026-11-22",
+        Source("my camera", "CC-BY-4.0", "Ann"),
+    )
+    folder = write_recorded(made, picture(1), tmp_path / "mine" / "a").parent
+    code, out, _ = run("--to", "ann/studio", "--recorded", str(folder))
+    assert code == 0 and f"recorded   1 of {folder}" in out and len(recorded(hub)) == 2
+    assert "- Picture: my camera by Ann (CC-BY-4.0). Baseline answered." in card(hub)
+    (folder / "a" / "comparison.json").write_text("{}")
+    code, _, err = run("--to", "ann/studio", "--recorded", str(folder))
+    assert code == 2 and "cannot be shown" in err and len(recorded(hub)) == 2
+
+
+def test_photographs_that_cannot_be_had_stop_nothing_unless_they_were_asked_for(hub, connect, run):
+    connect(hub.user("ann"))
+    code, _, err = run("--to", "ann/studio", "--photos", "nobody/nothing")
+    assert code == 2 and "no data set 'nobody/nothing'" in err and "spaces/ann/studio" not in hub.storage.repos
+    code, out, _ = run("--to", "ann/studio")
+    assert code == 0 and "photos     none: There is no data set 'openbmb/RLHF-V-Dataset' on the Hub." in out
+
+
+def test_a_copy_on_the_hub_needs_a_token_there(deploy):
+    assert deploy.needed_secrets("--durable hf://buckets/ann/kept") == ["HF_TOKEN"]
+    assert deploy.needed_secrets("--durable /data") == []
