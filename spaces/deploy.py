@@ -98,13 +98,23 @@ def read_files(flags: str, recorded: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def spell_out(flags: str) -> str:
-    """The flags with a model's short name as what it stands for: the Hub ids of the base and its aligned adapter."""
-    words = shlex.split(flags)
-    for place, word in enumerate(words[:-1]):
-        if word == "--model" and (known := find_known(words[place + 1])):
-            aligned = ["--adapter", known.aligned[0]] if known.aligned and words[place + 1] == known.name else []
-            words[place + 1 : place + 2] = [known.source, *aligned]
-    return shlex.join(words)
+    """The flags with a model's short name as what it stands for: the Hub ids of the base, of its aligned adapter and
+    of the other models that will stand beside it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model")
+    parser.add_argument("--beside")
+    given, others = parser.parse_known_args(shlex.split(flags))
+    words: dict[str, None] = {}
+    for flag, name in (("--model", given.model), ("--beside", given.beside)):
+        known = find_known(name or "")
+        short = known is not None and name == known.name
+        words |= {f"{flag}={known.source if known else name}": None} if name else {}
+        if short and known.aligned:
+            words[f"--adapter={known.aligned[0]}"] = None
+        counterpart = find_known(known.beside) if short and known.beside else None
+        if counterpart and not (flag == "--model" and given.beside) and f"--model={counterpart.source}" not in words:
+            words[f"--beside={counterpart.source}"] = None
+    return shlex.join([*words, *others])
 
 
 def lay_out(folder: Path, flags: str = "", recorded: Path | None = None) -> None:
@@ -173,10 +183,21 @@ def needed_secrets(flags: str) -> list[str]:
     parser.add_argument("--remote-key-env", action="append", default=[])
     parser.add_argument("--publish-to")
     parser.add_argument("--durable")
+    parser.add_argument("--model")
+    parser.add_argument("--beside")
     known, _ = parser.parse_known_args(shlex.split(flags))
     names = [text.rpartition("=")[2] for text in known.remote_key_env]
-    on_the_hub = known.publish_to or (known.durable or "").startswith("hf://")
+    bases = [find_known(name) for name in (known.model, known.beside) if name]
+    gated = any(base is not None and base.gated for base in bases)  # its owner's agreement belongs to an account
+    on_the_hub = gated or known.publish_to or (known.durable or "").startswith("hf://")
     return [*dict.fromkeys(names), *(["HF_TOKEN"] if on_the_hub else [])]
+
+
+def durable_of(flags: str) -> str:
+    """What `--durable` names among these flags, or ""."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--durable", default="")
+    return parser.parse_known_args(shlex.split(flags))[0].durable
 
 
 def read_wanted(arguments: argparse.Namespace) -> Wanted:
@@ -272,14 +293,44 @@ def tell_missing(hub: "Hub", repo: str, flags: str, given: dict[str, str], says:
             says(f"missing    secret {name}: python spaces/deploy.py --to {repo} --secret {name}=VARIABLE")
 
 
+def tell_shared_place(source: str, repo: str, variables: dict[str, str], wanted: Wanted, says: Callable) -> None:
+    """Warns of a place of the source's copy that came along: two studios cannot keep their copies in one."""
+    place = variables.get(DURABLE_VARIABLE, "")
+    if place.startswith("hf://") and DURABLE_VARIABLE not in wanted.variables:
+        says(f"warning    {DURABLE_VARIABLE}={place} is where {source} keeps its copy; two Spaces cannot share it:")
+        says(f"           python spaces/deploy.py --to {repo} --bucket NS/NAME")
+    place = durable_of(variables.get(FLAGS_VARIABLE, ""))
+    if place.startswith("hf://") and FLAGS_VARIABLE not in wanted.variables:
+        says(f"warning    --durable {place} is where {source} keeps its copy; two Spaces cannot share it:")
+        says(f'           python spaces/deploy.py --to {repo} --flags "…" --bucket NS/NAME, without --durable')
+
+
 def make_volume(bucket: str):
     from huggingface_hub import Volume
 
     return Volume(type="bucket", source=bucket, mount_path=MOUNT)
 
 
-def make_bucket(hub: "Hub", bucket: str) -> None:
-    attempt(hub, f"The bucket {bucket}", lambda api: api.create_bucket(bucket, private=True, exist_ok=True))
+def make_bucket(hub: "Hub", bucket: str, make: bool = True) -> None:
+    """Sees to it that there is this bucket, unless not to `make` it. Raises `InvalidData` for one that is public."""
+    from huggingface_hub.errors import BucketNotFoundError
+
+    def make_and_look(api: "HfApi") -> bool:
+        if make:
+            api.create_bucket(bucket, private=True, exist_ok=True)
+        try:
+            return api.bucket_info(bucket).private
+        except BucketNotFoundError:
+            if make:
+                raise
+            return True
+
+    if not attempt(hub, f"The bucket {bucket}", make_and_look):
+        raise InvalidData(
+            f"The bucket {bucket} is public.",
+            "The copy of the studio in it holds everybody's corrections and the key that signs the visitors' cookies.",
+            "Make it private in its settings on the Hub, or name another with --bucket.",
+        )
 
 
 def as_pairs(values: dict[str, str]) -> list[dict[str, str]] | None:
@@ -327,6 +378,8 @@ def adjust(hub: "Hub", repo: str, wanted: Wanted, dry: bool, says: Callable) -> 
     others = [volume for volume in runtime.volumes or [] if volume.mount_path != MOUNT]
     mounted = [volume.source for volume in runtime.volumes or [] if volume.mount_path == MOUNT]
     bucket = wanted.bucket if wanted.bucket and mounted != [wanted.bucket] else ""
+    if wanted.bucket:
+        make_bucket(hub, wanted.bucket, make=bool(bucket) and not dry)
     steps: list[tuple[str, Callable[[HfApi], object]]] = []
     for name, value in variables.items():
         steps.append((f"The variable {name}", lambda api, n=name, v=value: api.add_space_variable(repo, n, v)))
@@ -334,7 +387,6 @@ def adjust(hub: "Hub", repo: str, wanted: Wanted, dry: bool, says: Callable) -> 
         steps.append((f"The secret {name}", lambda api, n=name, v=value: api.add_space_secret(repo, n, v)))
     if bucket:
         volumes = [*others, make_volume(bucket)]
-        steps.append((f"The bucket {bucket}", lambda api: api.create_bucket(bucket, private=True, exist_ok=True)))
         steps.append((f"The volume {MOUNT}", lambda api: api.set_space_volumes(repo, volumes)))
     if hardware := wanted.hardware if wanted.hardware != (runtime.requested_hardware or runtime.hardware) else "":
         steps.append((f"The hardware {hardware}", lambda api: api.request_space_hardware(repo, hardware)))
@@ -372,6 +424,8 @@ def deploy(
     if head:
         did = adjust(hub, repo, wanted, dry, says)
     elif dry:
+        if wanted.bucket:
+            make_bucket(hub, wanted.bucket, make=False)
         says(f"created    {repo}")
         tell_wanted(wanted, says)
     else:
@@ -437,7 +491,10 @@ def duplicate(hub: "Hub", source: str, repo: str, wanted: Wanted, private: bool)
     )
     show(f"duplicated {source} as {repo}, {'private' if private else 'public'}: {made}")
     tell_wanted(wanted, show)
-    tell_missing(hub, repo, flags_of(hub, repo), wanted.secrets, show)
+    known = attempt(hub, f"The look at the variables of {repo}", lambda api: api.get_space_variables(repo))
+    flags = known[FLAGS_VARIABLE].value if FLAGS_VARIABLE in known else ""
+    tell_missing(hub, repo, flags, wanted.secrets, show)
+    tell_shared_place(source, repo, {name: one.value for name, one in known.items()}, wanted, show)
     return 0
 
 

@@ -48,8 +48,8 @@ class Place(Protocol):
     def prepare(self) -> None:
         """Makes the place if need be. Raises InvalidData for one that others can read."""
 
-    def names(self, top: str) -> set[str]:
-        """The files below the folder `top`."""
+    def names(self, top: str) -> dict[str, int]:
+        """The files below the folder `top`, with their sizes in bytes."""
 
     def fetch(self, names: Iterable[str], folder: Path) -> None:
         """Lays these files down below `folder`, under their names."""
@@ -75,11 +75,20 @@ class FolderPlace:
         return self._mounted or not space
 
     def prepare(self) -> None:
-        (self.folder / TOP).mkdir(parents=True, exist_ok=True)
+        """Nobody else on this machine may read it: it holds the key of the visitors' cookies."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        top = self.folder / TOP
+        top.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(OSError):  # a mount may have no such rights
+            top.chmod(0o700)
 
-    def names(self, top: str) -> set[str]:
+    def names(self, top: str) -> dict[str, int]:
         found = (path for path in (self.folder / TOP / top).rglob("*") if path.is_file())
-        return {path.relative_to(self.folder / TOP).as_posix() for path in found if not path.name.startswith(".")}
+        return {
+            path.relative_to(self.folder / TOP).as_posix(): path.stat().st_size
+            for path in found
+            if not path.name.startswith(".")
+        }
 
     def fetch(self, names: Iterable[str], folder: Path) -> None:
         for name in names:
@@ -92,8 +101,12 @@ class FolderPlace:
             target.parent.mkdir(parents=True, exist_ok=True)
             # In a bucket a file appears when it is closed, whole; elsewhere it takes its name when it is whole.
             building = target if self._mounted else target.with_name(f".{target.name}.part")
-            with open(building, "wb") as file:
-                file.write(_bytes_of(content))
+            with open(building, "wb", opener=_open_private) as file:
+                if isinstance(content, Path):
+                    with open(content, "rb") as source:
+                        shutil.copyfileobj(source, file)
+                else:
+                    file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             if not self._mounted:
@@ -125,10 +138,10 @@ class BucketPlace:
 
         _require_private(self.hub.ask(f"The look at {self.title}", _CREATE, make), self.title)
 
-    def names(self, top: str) -> set[str]:
-        def look(api) -> set[str]:
+    def names(self, top: str) -> dict[str, int]:
+        def look(api) -> dict[str, int]:
             found = api.list_bucket_tree(self.bucket, prefix=(TOP + top).rstrip("/"), recursive=True)
-            return _below(top, (entry.path for entry in found if entry.type == "file"))
+            return _below(top, (entry for entry in found if entry.type == "file"))
 
         return self.hub.ask(f"The look at {self.title}", _READ, look)
 
@@ -143,7 +156,7 @@ class BucketPlace:
         )
 
     def write(self, files: Contents, gone: Iterable[str] = ()) -> None:
-        add = [(_bytes_of(content), TOP + name) for name, content in files.items()]
+        add = [(content, TOP + name) for name, content in files.items()]
         delete = [TOP + name for name in gone]
         if add or delete:
             self.hub.ask(
@@ -188,11 +201,11 @@ class DatasetPlace:
                     "Name a repository of its own; it is made if there is none.",
                 )
 
-    def names(self, top: str) -> set[str]:
-        def look(api) -> set[str]:
+    def names(self, top: str) -> dict[str, int]:
+        def look(api) -> dict[str, int]:
             folder = (TOP + top).rstrip("/")
             found = api.list_repo_tree(self.repo, folder, recursive=True, repo_type="dataset")
-            return _below(top, (entry.path for entry in found if hasattr(entry, "size")))
+            return _below(top, (entry for entry in found if hasattr(entry, "size")))
 
         return self.hub.ask(f"The look at {self.title}", _READ, look)
 
@@ -208,7 +221,7 @@ class DatasetPlace:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         operations = [
-            *(CommitOperationAdd(TOP + name, _bytes_of(content)) for name, content in files.items()),
+            *(CommitOperationAdd(TOP + name, content) for name, content in files.items()),
             *(CommitOperationDelete(TOP + name) for name in gone),
         ]
         if operations:
@@ -219,18 +232,18 @@ class DatasetPlace:
         self.hub.forget_history(self.repo, "Copy")
 
 
-def _bytes_of(content: bytes | Path) -> bytes:
-    return content.read_bytes() if isinstance(content, Path) else content
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
-def _below(top: str, paths: Iterable[str]) -> set[str]:
-    """The names of these files below `top`; none where there is no such folder yet."""
+def _below(top: str, entries: Iterable) -> dict[str, int]:
+    """The names and sizes of these files below `top`; none where there is no such folder yet."""
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        return {path.removeprefix(TOP) for path in paths if path.startswith(TOP + top)}
+        return {entry.path.removeprefix(TOP): entry.size for entry in entries if entry.path.startswith(TOP + top)}
     except EntryNotFoundError:
-        return set()
+        return {}
 
 
 def _require_private(private: bool, title: str) -> None:

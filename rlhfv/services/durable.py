@@ -21,7 +21,6 @@ without it nobody would find their own corrections again.
 """
 
 import atexit
-import gzip
 import logging
 import os
 import re
@@ -30,15 +29,16 @@ import signal
 import tempfile
 import threading
 import time
-import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from rlhfv.corrections.changes import Changes, Copy, read_copy, rebuild, write_copy
+from rlhfv.corrections.changes import Changes, Copy, rebuild
 from rlhfv.corrections.images import IMAGE_NAME, ORIGINAL_NAME, ImageShelf
 from rlhfv.corrections.store import Store
-from rlhfv.errors import InvalidData, NotFound, StudioError
+from rlhfv.errors import InvalidData, NotFound, StoreUnavailable, StudioError
 from rlhfv.publishing.places import FILES_AT_ONCE, BucketPlace, DatasetPlace, FolderPlace, Place
+from rlhfv.services.durable_log import list_logs, newest_log, pack, read_newest
 from rlhfv.settings import Settings
 
 SECONDS_TO_CONFIRM = 10.0
@@ -46,14 +46,17 @@ SECONDS_TO_CONFIRM = 10.0
 SECONDS_WHEN_LATE = 1.0
 """How long once somebody has waited in vain: no line of savers forms behind a place that is away."""
 SECONDS_TO_END = 10.0
+SECONDS_BETWEEN_LAST_TRIES = 0.5
 SECONDS_TO_RESTORE = 60.0
+SECONDS_TO_RESTORE_SPACE = 45 * 60.0
+"""In a Space, which gives a start an hour (`startup_duration_timeout` of its card)."""
 LONGEST_WAIT = 60.0
+LONGEST_WAIT_TO_RESTORE = 30.0
 MOST_PARTS = 400
 """After as many parts the log begins anew, so that a start does not read long."""
 ONLY_HERE = "This Space keeps no copy elsewhere, so it is gone when the Space restarts."
 KEY = "visitors.key"
 _MEMORY = "durable copy"
-_LOG = re.compile(r"log/(\d{6}-[0-9a-f]{16})/(\d{8}\.(?:whole|part)|claim)")
 _PICTURE = re.compile(f"{IMAGE_NAME.pattern}|{ORIGINAL_NAME.pattern}")
 _log = logging.getLogger(__name__)
 
@@ -70,6 +73,7 @@ class Durable:
         self._pictures: set[str] = set()
         self._copied, self._asked = 0, 0
         self._joined = self._ended = self._late = False
+        self._until = 0.0
         self._trouble = ""
         self._news = threading.Condition()
         self._ending = threading.Event()
@@ -77,24 +81,29 @@ class Durable:
 
     # ---- at the start
 
-    def restore(self, seconds: float = SECONDS_TO_RESTORE) -> bool:
+    def restore(self, seconds: float | None = None) -> bool:
         """Before the store is opened: brings everything back where the disk is empty. True if it did.
 
-        A place that cannot be reached within `seconds` does not keep the studio from starting; what is saved then
-        stays on this machine, and nobody is told otherwise.
+        A place that cannot be reached is tried for `seconds`. Then a Space does not start: with an empty store it
+        would give its visitors new cookies, and nobody would find their own corrections again. Elsewhere the studio
+        starts; what is saved stays on this machine, and nobody is told otherwise.
 
         Raises:
             InvalidData: the place is public, is no place for a copy, or holds a log that cannot be read.
             HubRefused, SignInNeeded: the token may not do it, or there is none.
+            StoreUnavailable: in a Space, the place could not be reached.
         """
         if self._place is None or self._path.exists():
             return False
+        needed = self.settings.space is not None and self._place.outlives(True)
+        if seconds is None:
+            seconds = SECONDS_TO_RESTORE_SPACE if needed else SECONDS_TO_RESTORE
         until, wait = time.monotonic() + seconds, 0.5
         while True:
             try:
                 if not self._claimed:
                     self._claim()
-                    if self._newest_log() is not None:
+                    if newest_log(self._place):
                         # Whoever wrote it sees the claim by then, and all that it confirmed before is seen here.
                         time.sleep(self._place.settles)
                         until += self._place.settles
@@ -102,11 +111,13 @@ class Durable:
             except (StudioError, OSError) as error:
                 if not _may_pass(error):
                     raise
+                self._say(f"could not be reached yet: {error}")
                 if time.monotonic() + wait > until:
-                    self._say(f"{self._place.title} could not be reached: {error}")
+                    if needed:
+                        raise _not_started(self._place.title, error) from error
                     return False
             time.sleep(wait)
-            wait *= 2
+            wait = min(2 * wait, LONGEST_WAIT_TO_RESTORE)
 
     def start(self) -> None:
         """Copies from now on, in a thread of its own."""
@@ -135,8 +146,9 @@ class Durable:
 
     # ---- while it runs
 
-    def confirm(self, seconds: float = SECONDS_TO_CONFIRM) -> str:
-        """Waits until all that this thread has saved will outlive this machine's disk, where it would not by itself.
+    def confirm(self, seconds: float | None = None) -> str:
+        """Waits, for SECONDS_TO_CONFIRM if not told otherwise, until all that this thread has saved will
+        outlive this machine's disk, where it would not by itself.
 
         Returns "" then, else a sentence that says why it does not yet.
         """
@@ -150,11 +162,13 @@ class Durable:
         with self._news:
             self._asked = max(self._asked, mine)
             self._news.notify_all()
-            seconds = min(seconds, SECONDS_WHEN_LATE) if self._late else seconds
-            self._news.wait_for(lambda: (self._copied >= mine and self._joined) or self._ended, seconds)
+            full = SECONDS_TO_CONFIRM if seconds is None else seconds
+            given = min(full, SECONDS_WHEN_LATE) if self._late else full
+            self._news.wait_for(lambda: (self._copied >= mine and self._joined) or self._ended, given)
             if self._copied >= mine and self._joined:
                 return ""
-            self._late, trouble = True, self._trouble
+            # Whoever only looked in for a moment says nothing about the place.
+            self._late, trouble = self._late or full >= SECONDS_TO_CONFIRM, self._trouble
         return f"The copy in {self._place.title} is not made yet; it is tried again by itself." + (
             f" {trouble}" if trouble and self._ended else ""
         )
@@ -170,7 +184,10 @@ class Durable:
         while changes.hold_erased():
             if time.monotonic() > until:
                 where = self.keeps or "the place of --durable"
-                return f"the copy in {where}, which is cleaned when the app can reach it"
+                return (
+                    f"the copy in {where}, which is cleaned when the app can reach it; if it restarts on an empty "
+                    "disk before that, what was erased comes back: erase it again then"
+                )
             self.confirm(0.1)
             time.sleep(0.02)
         return ""
@@ -186,6 +203,7 @@ class Durable:
         if self._thread is None:
             return
         with self._news:
+            self._until = time.monotonic() + seconds
             self._ending.set()
             self._news.notify_all()
         self._thread.join(seconds)
@@ -206,6 +224,9 @@ class Durable:
                 self._say(str(error))
                 asked = getattr(error, "wait", None)
                 wait = min(asked or max(1.0, 2 * wait), LONGEST_WAIT)
+                if self._ending.is_set():
+                    wait = min(wait, SECONDS_BETWEEN_LAST_TRIES)
+                    last = not _may_pass(error) or time.monotonic() + wait > self._until
                 last = last or isinstance(error, InvalidData)
             except Exception as error:  # the next copy may work, and nobody else would tell
                 _log.exception("the copy in %s stopped", self._place.title)
@@ -218,7 +239,9 @@ class Durable:
 
     def _rest(self, wait: float) -> None:
         """Until somebody waits for a copy or others have had time to add to it; after trouble for `wait` at least."""
-        if wait:
+        if wait and self._ending.is_set():
+            time.sleep(wait)
+        elif wait:
             self._ending.wait(wait)
         elif self._joined:
             with self._news:
@@ -237,39 +260,16 @@ class Durable:
         self._claimed = self._wanted
 
     def _logs(self) -> dict[str, list[str]]:
-        """Every log with the names of its parts in their order, the oldest log first."""
-        logs: dict[str, list[str]] = {}
-        for name in sorted(self._place.names("log/")):
-            if found := _LOG.fullmatch(name):
-                logs.setdefault(found[1], []).append(found[2])
-        return logs
-
-    def _newest_log(self) -> tuple[str, list[str]] | None:
-        """The newest log that has begun, and its parts from the last whole one on."""
-        for log, parts in reversed(self._logs().items()):
-            parts = [part for part in parts if part != "claim"]
-            whole = [number for number, part in enumerate(parts) if part.endswith(".whole")]
-            if whole:
-                return log, parts[whole[-1] :]
-        return None
+        return list_logs(self._place)
 
     def _read_log(self) -> bool:
-        newest = self._newest_log()
-        if newest is None:
-            return False
-        log, parts = newest
-        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".restoring-", dir=self.settings.data_dir) as place:
-            folder = Path(place)
-            names = [f"log/{log}/{part}" for part in parts]
-            self._place.fetch(names, folder)
-            copies, pictures = [], set()
-            for name in names:
-                if (part := self._unpack(folder / name)) is not None:
-                    copies.append(part)
+        with self._folder() as folder:
+            newest = read_newest(self._place, folder, _log.warning)
+            if newest is None:
+                return False
+            _, copies, key = newest
             last = {(part, key): row for copy in copies for part, rows in copy.rows.items() for key, row in rows}
-            for row in last.values():
-                pictures.update(_pictures_in(row))
+            pictures = {name for row in last.values() for name in _pictures_in(row)}
             there = self._place.names("images/")
             wanted = sorted(name for name in pictures if f"images/{name}" in there)
             self._place.fetch([f"images/{name}" for name in wanted], folder)
@@ -278,33 +278,28 @@ class Durable:
                 os.replace(folder / "images" / name, self._shelf.folder / name)
             for name in sorted(pictures - {*wanted}):
                 _log.warning("The picture %s is not in %s.", name, self._place.title)
+            if key and not (self.settings.data_dir / KEY).exists():
+                _write_key(self.settings.data_dir / KEY, key)
             rebuild(self._path, copies)
         _log.warning("The studio was brought back from %s.", self._place.title)
         return True
 
-    def _unpack(self, file: Path) -> Copy | None:
-        """A part; the key that comes with it is kept. One that is not whole was never confirmed, but for the first."""
-        try:
-            key, *lines = gzip.decompress(file.read_bytes()).decode().split("\n")
-            copy = read_copy(lines)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
-            if file.suffix == ".part":
-                _log.warning("%s is not whole and was never confirmed: %s", file.name, error)
-                return None
-            raise InvalidData(
-                f"{file.name} in {self._place.title} cannot be read.",
-                f"{type(error).__name__}: {error}.",
-                "Put the file back as it was, or name another place; nothing there was changed.",
-            ) from error
-        if key and not (self.settings.data_dir / KEY).exists():
-            _write_key(self.settings.data_dir / KEY, bytes.fromhex(key))
-        return copy
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        """One for a while, on the disk of the store."""
+        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".restoring-", dir=self.settings.data_dir) as folder:
+            yield Path(folder)
 
     def _join(self) -> None:
         """Writes the whole store into a log of its own, and takes the older ones away."""
         self._claim()
-        newest, known = self._newest_log(), self._store.recall(_MEMORY) or []
-        if newest is not None and newest[0] not in known and newest[0] != self._claimed:
+        newest, known = newest_log(self._place), self._store.recall(_MEMORY) or []
+        ours = ["", *known, self._claimed]
+        if newest not in ours:
+            with self._folder() as folder:
+                newest, *_ = read_newest(self._place, folder, _log.warning)
+        if newest not in ours:
             raise InvalidData(
                 f"{self._place.title} holds the work of another studio.",
                 "It began apart from what is on this machine, and neither may take the place of the other.",
@@ -315,7 +310,9 @@ class Durable:
 
     def _begin_log(self) -> None:
         copy, there = self._changes.read_all(), self._place.names("images/")
-        self._pictures |= {name.partition("/")[2] for name in there}
+        known = self._picture_files({name.partition("/")[2] for name in there})
+        # One that was torn has the right name and another size: it is sent again.
+        self._pictures = {name.partition("/")[2] for name, file in known if file.stat().st_size == there[name]}
         self._send(copy)
         self._joined, self._parts = True, 0
         self._confirm(copy.through)
@@ -348,9 +345,8 @@ class Durable:
         files = dict(self._picture_files(names))
         self._number += 1
         key = self.settings.data_dir / KEY
-        lines = [key.read_bytes().hex() if copy.whole and key.exists() else "", *write_copy(copy)]
         name = f"log/{self._claimed}/{self._number:08d}.{'whole' if copy.whole else 'part'}"
-        packed = gzip.compress("\n".join(lines).encode(), mtime=0)
+        packed = pack(copy, key.read_bytes() if copy.whole and key.exists() else b"")
         while len(files) > FILES_AT_ONCE:
             some = dict(list(files.items())[:FILES_AT_ONCE])
             self._place.write(some)
@@ -399,6 +395,15 @@ def _may_pass(error: Exception) -> bool:
     from rlhfv.publishing.hub import HubBusy, HubMoved
 
     return isinstance(error, (HubBusy, HubMoved, OSError))
+
+
+def _not_started(title: str, error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"The studio was not started: {title} could not be reached.",
+        f"{str(error).rstrip('.')}. What was saved lies there, and so does the key of the visitors' cookies: with a "
+        "new one nobody would find their own corrections again.",
+        "Restart the Space when it can be reached; nothing there was changed.",
+    )
 
 
 def _all(copy: Copy) -> Iterator[tuple[str, dict | None]]:

@@ -12,7 +12,7 @@ from rlhfv.corrections import mounts
 from rlhfv.corrections.conversation import Answer, ModelIdentity, Prompt, Sampling
 from rlhfv.corrections.edits import Edit
 from rlhfv.corrections.images import IMAGE_NAME
-from rlhfv.errors import InvalidData
+from rlhfv.errors import InvalidData, StoreUnavailable
 from rlhfv.publishing import places
 from rlhfv.publishing.hub import HubRefused
 from rlhfv.publishing.places import BucketPlace, DatasetPlace, FolderPlace
@@ -145,7 +145,7 @@ def test_saved_is_said_when_the_copy_is_there(open_studio, tmp_path):
 
 
 def test_a_place_that_is_away_keeps_nobody_waiting_long_and_the_copy_follows(open_studio, tired, monkeypatch):
-    monkeypatch.setattr(module.Durable.confirm, "__defaults__", (0.3,))
+    monkeypatch.setattr(module, "SECONDS_TO_CONFIRM", 0.3)
     studio = open_studio("one")
     assert studio.correct("cup").message.startswith("Saved")
     tired.set()
@@ -160,7 +160,7 @@ def test_a_place_that_is_away_keeps_nobody_waiting_long_and_the_copy_follows(ope
 
 
 def test_a_place_that_answers_late_holds_up_nobody(open_studio, monkeypatch):
-    monkeypatch.setattr(module.Durable.confirm, "__defaults__", (0.3,))
+    monkeypatch.setattr(module, "SECONDS_TO_CONFIRM", 0.3)
     studio = open_studio("one")
     assert studio.durable.confirm(5) == ""
     held, do = threading.Event(), FolderPlace.write
@@ -174,6 +174,39 @@ def test_a_place_that_answers_late_holds_up_nobody(open_studio, monkeypatch):
     held.set()
     _until(lambda: studio.durable.confirm(10) == "")
     assert studio.correct("cup").message.startswith("Saved")
+
+
+def test_an_erasure_that_looks_whether_it_is_done_says_nothing_about_the_place(open_studio, monkeypatch):
+    one = open_studio("one")
+    secret = one.correct("secretword")
+    do = FolderPlace.write
+    monkeypatch.setattr(FolderPlace, "write", lambda self, *given: (time.sleep(0.6), do(self, *given)))
+    erasing = threading.Thread(target=one.services.erasing.erase, args=(OWNER, [secret.pair_id]))
+    erasing.start()
+    time.sleep(0.3)
+    said = one.correct("cup").message
+    erasing.join()
+    assert said.startswith("Saved")
+
+
+def test_the_end_is_tried_until_there_is_no_time_left(open_studio, tired):
+    one = open_studio("one")
+    assert one.correct("cup").message.startswith("Saved")
+    tired.set()
+    one.services.corrections.skip(ADA, one.answer().id, "unclear")
+    threading.Timer(0.7, tired.clear).start()
+    one.durable.close()
+    assert len(open_studio("two").store.judgements()) == len(one.store.judgements()) > 0
+
+
+def test_an_erasure_that_the_copy_does_not_have_yet_says_what_a_restart_does(open_studio, tired, monkeypatch):
+    monkeypatch.setattr(Durable.confirm_erased, "__defaults__", (0.1,))
+    one = open_studio("one")
+    secret = one.correct("secretword")
+    tired.set()
+    unreached = one.services.erasing.erase(OWNER, [secret.pair_id]).unreached
+    assert any("comes back: erase it again" in place for place in unreached)
+    tired.clear()
 
 
 def test_savers_who_come_together_share_a_copy(open_studio, monkeypatch):
@@ -381,14 +414,29 @@ def test_the_work_of_another_studio_is_not_replaced(open_studio, tmp_path):
 
 def test_a_place_that_is_away_at_the_start_is_not_overwritten(open_studio, tired, monkeypatch):
     open_studio("one").correct("spoon")
-    monkeypatch.setattr(module.Durable.restore, "__defaults__", (0.6,))
+    monkeypatch.setattr(module, "SECONDS_TO_RESTORE", 0.6)
     tired.set()
-    two = open_studio("two")
+    two = open_studio("two", space=None)
     assert two.pairs() == {}
     tired.clear()
     said = two.correct("cup").message
     assert said.startswith("On this machine only") and "another studio" in said
     assert list(open_studio("three").pairs().values()) == ["There is a red spoon on the table."]
+
+
+def test_a_space_waits_for_its_place_and_does_not_start_empty(open_studio, tired, monkeypatch, tmp_path):
+    """With a new key of the cookies all visitors would lose their corrections."""
+    open_studio("one").correct("spoon")
+    monkeypatch.setattr(module, "SECONDS_TO_RESTORE_SPACE", 0.6)
+    tired.set()
+    with pytest.raises(StoreUnavailable, match=r"not started: the folder .* could not be reached") as refused:
+        open_studio("two")
+    assert "the network is gone" in refused.value.why and "Restart the Space" in refused.value.fix
+    assert list((tmp_path / "two").iterdir()) == [], "neither a store nor a key"
+    monkeypatch.setattr(module, "SECONDS_TO_RESTORE_SPACE", 20)
+    threading.Timer(0.3, tired.clear).start()
+    assert len(open_studio("two", start=False).pairs()) == 1
+    assert (tmp_path / "two/visitors.key").read_bytes() == b"k" * 32
 
 
 def test_a_log_that_cannot_be_read_stops_the_start(open_studio, tmp_path):
@@ -403,6 +451,76 @@ def test_a_log_that_cannot_be_read_stops_the_start(open_studio, tmp_path):
     assert not (tmp_path / "two" / "studio.sqlite3").exists()
     whole.write_bytes(data)
     assert len(open_studio("three").pairs()) == 1
+
+
+@pytest.mark.parametrize("left", [0, 7, 60])
+def test_a_start_that_was_killed_while_it_wrote_its_log_stops_no_other(open_studio, tmp_path, left):
+    """A mounted bucket may keep half of a file whose writer was killed."""
+    one = open_studio("one")
+    one.correct("spoon")
+    one.durable.close()
+    logs = tmp_path / "bucket/studio/log"
+    (whole,) = logs.rglob("*.whole")
+    torn = logs / "000007-0123456789abcdef"
+    torn.mkdir()
+    (torn / "claim").write_bytes(b"claimed\n")
+    (torn / "00000001.whole").write_bytes(whole.read_bytes()[:left])
+    two = open_studio("two")
+    assert two.pairs() == one.pairs() and len(two.pairs()) == 1
+    assert two.correct("cup").message.startswith("Saved")
+    _until(lambda: len(list(logs.rglob("*.whole"))) == 1)
+    assert not list(torn.glob("*.whole")), "the next log takes it away"
+    assert len(open_studio("three").pairs()) == 2
+
+
+def test_a_log_that_was_killed_while_it_began_anew_is_read_from_where_it_began_before(open_studio, tmp_path):
+    one = open_studio("one")
+    one.correct("spoon")
+    one.correct("cup")
+    one.durable.close()
+    (whole,) = (tmp_path / "bucket").rglob("*.whole")
+    torn = whole.with_name("00000090.whole")
+    torn.write_bytes(whole.read_bytes()[:50])
+    two = open_studio("two")
+    assert two.pairs() == one.pairs() and len(two.pairs()) == 2
+    assert two.durable.confirm() == ""
+    two.durable.close()
+    assert not torn.exists()
+
+
+def test_a_whole_one_that_something_was_written_after_is_never_passed_over(open_studio, tmp_path):
+    one = open_studio("one")
+    one.correct("spoon")
+    one.durable.close()
+    (whole,) = (tmp_path / "bucket").rglob("*.whole")
+    later = whole.parents[1] / "000009-0123456789abcdef"
+    later.mkdir()
+    (later / "00000001.whole").write_bytes(whole.read_bytes()[:50])
+    (later / "00000002.part").write_bytes(whole.read_bytes())
+    with pytest.raises(InvalidData, match=r"00000001\.whole in the folder .* cannot be read"):
+        open_studio("two")
+
+
+def test_a_picture_that_is_torn_at_the_place_is_sent_again(open_studio, tmp_path, picture):
+    one = open_studio("one")
+    saved = one.correct("spoon", picture=picture)
+    one.durable.close()
+    (name,) = one.store.pair(saved.pair_id).prompt.images
+    there = tmp_path / "bucket/studio/images" / name
+    data = there.read_bytes()
+    there.write_bytes(data[:20])
+    again = open_studio("one")
+    assert again.correct("cup").message.startswith("Saved")
+    assert there.read_bytes() == data
+
+
+def test_nobody_else_on_the_machine_can_read_the_copy(open_studio, tmp_path, picture):
+    (tmp_path / "bucket/studio").mkdir(parents=True)
+    one = open_studio("one")
+    one.correct("spoon", picture=picture)
+    top = tmp_path / "bucket/studio"
+    assert top.stat().st_mode & 0o077 == 0
+    assert [file for file in top.rglob("*") if file.is_file() and file.stat().st_mode & 0o077] == []
 
 
 def test_a_part_that_is_not_whole_was_never_confirmed(open_studio, tmp_path):
@@ -438,7 +556,7 @@ def test_the_hub_keeps_it(hub, connect, open_studio, kind, picture):
 
 
 def test_a_hub_that_went_away_is_waited_for_and_not_by_people(hub, connect, open_studio, monkeypatch):
-    monkeypatch.setattr(module.Durable.confirm, "__defaults__", (0.5,))
+    monkeypatch.setattr(module, "SECONDS_TO_CONFIRM", 0.5)
     connect(hub.user("ann"))
     one = open_studio("one", "hf://buckets/ann/kept")
     assert one.durable.confirm(10) == ""

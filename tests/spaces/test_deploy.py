@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from rlhfv.corrections.recorded import Recorded, Saying, Source, write_recorded
+from rlhfv.publishing.space_card import make_card
 from tests.apps import ROOT
 from tests.publishing.formats.rows import picture
 from tests.publishing.test_photographs import put_dataset, row
@@ -105,9 +106,9 @@ def test_an_update_sets_only_what_is_another(hub, connect, run):
     assert [volume["source"] for volume in space.volumes] == ["ann/m", "ann/kept"], "another volume stays"
     changing = [str(one) for one in hub.requests[before:] if one.method != "GET"]
     assert changing == [
-        "POST /api/spaces/ann/studio/variables",
-        "POST /api/spaces/ann/studio/variables",
         "POST /api/buckets/ann/kept",
+        "POST /api/spaces/ann/studio/variables",
+        "POST /api/spaces/ann/studio/variables",
         "PUT /api/spaces/ann/studio/volumes",
         "POST /api/spaces/ann/studio/hardware",
     ]
@@ -136,6 +137,42 @@ def test_a_space_is_duplicated_with_one_command(hub, connect, run, monkeypatch):
     assert "another-key" not in out + err
     code, _, err = run("--from", "lab/studio", "--to", "ann/studio")
     assert code == 2 and "(409)" in err and "The name is taken." in err
+
+
+def test_a_public_bucket_is_refused_before_anything_is_made(hub, connect, run):
+    """What is kept in it is everybody's, and the key that signs their cookies is with it."""
+    api = connect(hub.user("ann"))
+    api.create_bucket("ann/open", private=False)
+
+    def refused(*words):
+        before = len(hub.requests)
+        code, _, err = run(*words, "--bucket", "ann/open")
+        assert code == 2 and "The bucket ann/open is public." in err and len(err.splitlines()) == 3, err
+        return [str(one) for one in hub.requests[before:] if one.method != "GET" and "/buckets/" not in one.path]
+
+    assert refused("--to", "ann/studio") == [] == refused("--to", "ann/studio", "--dry-run")
+    assert "spaces/ann/studio" not in hub.storage.repos
+    assert run("--to", "ann/studio")[0] == 0
+    assert refused("--to", "ann/studio", "--variable", "A=1") == []
+    assert refused("--from", "ann/studio", "--to", "ann/copy") == [] and "ann/copy" not in hub.spaces.all
+    hub.spaces.all["ann/studio"].volumes = [{"type": "bucket", "source": "ann/open", "mountPath": "/data"}]
+    assert refused("--to", "ann/studio") == [], "the one that it has"
+    assert run("--to", "ann/studio", "--bucket", "ann/kept", "--dry-run")[0] == 0
+    assert "ann/kept" not in hub.spaces.buckets, "a dry run makes none"
+
+
+@pytest.mark.parametrize("given", [("--variable", "RLHFV_DURABLE={}"), ("--flags", "--durable {}")])
+def test_a_copy_is_told_that_it_would_keep_its_work_where_the_source_does(hub, connect, run, given):
+    connect(hub.user("lab"))
+    name, value = given
+    assert run("--to", "lab/studio", name, value.format("hf://buckets/lab/kept"))[0] == 0
+    connect(hub.user("ann"))
+    code, out, err = run("--from", "lab/studio")
+    assert code == 0, err
+    assert "hf://buckets/lab/kept is where lab/studio keeps its copy" in out
+    assert "python spaces/deploy.py --to ann/studio" in out
+    code, out, err = run("--from", "lab/studio", "--to", "ann/other", name, value.format("hf://buckets/ann/own"))
+    assert code == 0 and "keeps its copy" not in out
 
 
 def test_every_refusal_says_why_and_what_to_do(hub, connect, run, monkeypatch):
@@ -287,3 +324,28 @@ def test_photographs_that_cannot_be_had_stop_nothing_unless_they_were_asked_for(
 def test_a_copy_on_the_hub_needs_a_token_there(deploy):
     assert deploy.needed_secrets("--durable hf://buckets/ann/kept") == ["HF_TOKEN"]
     assert deploy.needed_secrets("--durable /data") == []
+    assert deploy.needed_secrets("--model=gemma-3-4b") == ["HF_TOKEN"], "Google asks for an agreement first"
+    assert deploy.needed_secrets("--model smolvlm --beside google/gemma-3-4b-it") == ["HF_TOKEN"]
+
+
+LLAVA, RLAIF = "llava-hf/llava-1.5-7b-hf", "openbmb/RLAIF-V-7B"
+QWEN = ["Qwen/Qwen2-VL-2B-Instruct", "psp-dada/Qwen2-VL-2B-Instruct-SENTINEL"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "fetched"),
+    [
+        ("--model qwen2-vl-2b", QWEN),
+        ("--model=qwen2-vl-2b", QWEN),
+        ("--model llava-1.5-7b", [LLAVA, RLAIF]),
+        ("--model rlaif-v-7b --beside=llava-1.5-7b", [RLAIF, LLAVA]),
+        ("--model a/b --beside llava-1.5-7b", ["a/b", LLAVA, RLAIF]),
+        (f"--model {LLAVA}", [LLAVA]),
+        ("--model=a/b --adapter c/d --auth-file x", ["a/b", "c/d"]),
+        ("--beside a/b", ["a/b"]),
+    ],
+)
+def test_the_card_names_all_models_that_a_short_name_stands_for(deploy, flags, fetched):
+    card = make_card("---\ntitle: x\n---\nText", deploy.spell_out(flags), {}).decode()
+    listed = "".join(f"\n- {name}" for name in fetched)
+    assert f"\nmodels:{listed}\npreload_from_hub:{listed}\n---\n" in card
