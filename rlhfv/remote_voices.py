@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import urlsplit
 
@@ -40,7 +41,7 @@ class RemoteVoice:
             named = self.key_env if re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_env) else "that was named"
             key, place = os.environ.get(self.key_env, ""), f"the variable {named}"
         elif self.key_file:
-            place = f"the file {self.key_file.name}"
+            place = f"the file {self.key_file.name if self.key_file.exists() else 'that was named'}"
             try:
                 key = self.key_file.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError):
@@ -144,8 +145,10 @@ def with_keys(voices: Sequence[RemoteVoice], variables: Sequence[str], files: Se
             named, _, rest = text.partition("=")
             place, meant = (rest, [named]) if named in keyed else (text, list(keyed))
             if field == "key_env" and "=" in place:
+                # What does not look like a voice's name may be the key itself, which ends in "=" in base64.
+                close = get_close_matches(named.casefold(), map(str.casefold, keyed), 1)
                 raise InvalidData(
-                    f"{flag} names no voice {named!r}.",
+                    f"{flag} names no voice {named!r}." if close else f"{flag} names no known voice.",
                     f"The voices are {', '.join(map(repr, keyed)) or 'none: there is no --remote'}.",
                     "Write NAME=VARIABLE with one of these names.",
                 )

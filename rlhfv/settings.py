@@ -22,7 +22,7 @@ SPACE_ANSWERS, SPACE_ANSWERS_IN_ALL = 10, 240
 MAX_UPLOAD, SPACE_MAX_UPLOAD = 500, 25
 """Megabytes that one file may have, here and on a Space."""
 SPACE_FORGET_HOURS = 1.0
-"""After how many hours a Space forgets pictures and chats that nobody corrected."""
+"""After how many hours a Space forgets pictures and chats that nobody judged or corrected."""
 DURABLE_VARIABLE = "RLHFV_DURABLE"
 """Where the copy lies when no flag says it."""
 FLAGS_VARIABLE = "RLHFV_FLAGS"
@@ -44,9 +44,10 @@ class Settings:
     A file that is sent may have `max_upload` megabytes. `terms` is the owner's own text that people agree to before a
     correction is kept. `recorded` is a folder of recorded comparisons that the page opens on, in place of its own.
     `durable` is where a copy of what people saved lies that outlives this machine's disk: a folder or an address of
-    the Hub. After `forget_hours` pictures and chats that nobody corrected are deleted; None keeps them.
+    the Hub. After `forget_hours` pictures and chats that nobody judged or corrected are deleted; None keeps them.
     `beside` is a second base, `base_weights` how the bases of the chat are held ("full" or "4-bit"), and a base that
-    nobody asked for `unload_after` minutes leaves the memory; 0 is never.
+    nobody asked for `unload_after` minutes leaves the memory; 0 is never. Under `public_hosts` a proxy in front of
+    this machine passes requests on.
     """
 
     data_dir: Path
@@ -74,6 +75,7 @@ class Settings:
     beside: str = ""
     base_weights: str = "full"
     unload_after: float = 0.0
+    public_hosts: tuple[str, ...] = ()
 
     @property
     def hub_sign_in(self) -> bool:
@@ -191,6 +193,7 @@ def settings_from_arguments(arguments: argparse.Namespace) -> Settings:
         beside=getattr(arguments, "beside", ""),
         base_weights=getattr(arguments, "base_weights", "full"),
         unload_after=getattr(arguments, "unload_after", 0.0),
+        public_hosts=tuple(getattr(arguments, "public_host", ())),
         **_shared_settings(arguments),
     )
 
@@ -237,6 +240,15 @@ def parse_app_arguments(argv: list[str] | None = None) -> Settings:
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to serve")
     parser.add_argument(
         "--port", type=_port, default=os.environ.get("GRADIO_SERVER_PORT") or "7860", help="port to listen on"
+    )
+    parser.add_argument(
+        "--public-host",
+        type=_host_name,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name, such as studio.lab.org, by which a proxy in front of 127.0.0.1 passes requests on; may be "
+        "repeated. Any other than localhost is refused there, because pages of other sites could come by it",
     )
     parser.add_argument("--open", dest="open_browser", action="store_true", help="open the page in a browser")
     parser.add_argument(
@@ -315,8 +327,8 @@ def _add_shared_arguments(parser: argparse.ArgumentParser) -> None:
         "--forget-after",
         type=_hours,
         metavar="HOURS",
-        help="delete pictures and chats that nobody corrected after so long; 0 keeps them (default: 0, on a Space "
-        f"{SPACE_FORGET_HOURS:g})",
+        help="delete pictures and chats that nobody judged or corrected after so long; 0 keeps them (default: 0, on a "
+        f"Space {SPACE_FORGET_HOURS:g})",
     )
 
 
@@ -346,6 +358,12 @@ def _minutes(text: str) -> float:
     if not 0 <= minutes <= 7 * 24 * 60:
         raise argparse.ArgumentTypeError(f"{text!r} are no minutes from 0 to a week")
     return minutes
+
+
+def _host_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", text, re.ASCII | re.IGNORECASE):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a host; write it as in studio.lab.org")
+    return text.lower()
 
 
 def _port(text: str) -> int:

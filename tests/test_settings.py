@@ -143,9 +143,11 @@ def test_a_key_without_a_name_is_for_one_server_only(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("others", [(), ("--remote", f"B={OPENAI}#b")])
-def test_a_key_typed_in_place_of_its_variable_is_not_repeated(others, capsys):
+@pytest.mark.parametrize("flag", ["--remote-key-env", "--remote-key-file"])
+@pytest.mark.parametrize("key", ["sk-secret", "c2VjcmV0secret=", "c2VjcmV0secret=="])
+def test_a_key_typed_in_place_of_where_it_is_is_not_repeated(others, flag, key, capsys):
     with pytest.raises(SystemExit):
-        parse("--remote", f"A={LAB}#a", *others, "--remote-key-env", "sk-secret")
+        parse("--remote", f"A={LAB}#a", *others, flag, key)
     assert "secret" not in capsys.readouterr().err
 
 
@@ -156,8 +158,9 @@ def test_a_key_typed_in_place_of_its_variable_is_not_repeated(others, capsys):
             ["--remote", f"A={LAB}#a", "--remote-key-env", "NOT_SET_ANYWHERE"],
             "no key for 'A' in the variable",
         ),
-        (["--remote", f"A={LAB}#a", "--remote-key-file", "/nowhere/key"], "no key for 'A' in the file key"),
-        (["--remote", f"A={LAB}#a", "--remote-key-env", "B=PATH"], "names no voice 'B'"),
+        (["--remote", f"A={LAB}#a", "--remote-key-file", "/nowhere/key"], "no key for 'A' in the file that was named"),
+        (["--remote", f"A={LAB}#a", "--remote-key-env", "B=PATH"], "names no known voice"),
+        (["--remote", f"Alice={LAB}#a", "--remote-key-env", "alise=PATH"], "names no voice 'alise'"),
         (["--remote-key-env", "PATH"], "does not say for which voice"),
         (["--remote", f"A={LAB}#a", "--remote-key-env", "PATH", "--remote-key-env", "A=PATH"], "given two keys"),
         (["--remote", f"A={LAB}#a", "--remote", f"A={LAB}#b"], "Two voices are called 'A'"),
@@ -224,3 +227,12 @@ def test_what_is_no_time_to_forget_after_is_told(hours, capsys):
     with pytest.raises(SystemExit):
         parse_app_arguments([f"--forget-after={hours}"])
     assert "no number of hours" in capsys.readouterr().err
+
+
+def test_names_that_a_proxy_passes_on(capsys):
+    assert parse().public_hosts == ()
+    assert parse("--public-host", "Studio.lab.org", "--public-host", "gpu1").public_hosts == ("studio.lab.org", "gpu1")
+    for wrong in ("https://studio.lab.org", "studio.lab.org:443", "studio.lab.org/x", ""):
+        with pytest.raises(SystemExit):
+            parse("--public-host", wrong)
+        assert "no name of a host" in capsys.readouterr().err

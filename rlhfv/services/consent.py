@@ -69,7 +69,8 @@ class Consent:
             error = ConsentMissing(
                 "You have not agreed yet to the terms of this studio.",
                 "It keeps no correction without that; they are asked once, and again only when they change.",
-                f"Read them and agree; your correction is kept until then. (Version {terms.version})",
+                "Read them and agree, in Correct under 'Name, licence and consent …'; your correction is kept until "
+                f"then. (Version {terms.version})",
             )
             error.terms = terms
             raise error

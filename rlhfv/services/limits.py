@@ -17,6 +17,8 @@ DEEDS = {
     "answer": (1.0, "questions were asked"),
     "picture": (2.0, "pictures were added"),
     "correction": (3.0, "corrections were saved"),
+    "judgement": (10.0, "answers were judged"),
+    "change": (10.0, "corrections were changed or taken back"),
     "run": (0.4, "runs were started"),
     "upload": (3.0, "files were sent"),
 }

@@ -148,6 +148,9 @@ class Sharing:
         if row is None:
             raise _no_link()
         correction = row["correction"]
+        # Whoever takes a correction back takes it from here too, and a restored one is seen again.
+        if correction and not self.store.is_live(correction["pair"]):
+            correction = None
         if correction:
             parts = tuple((text, kind) for text, kind in correction["parts"])
             correction = Correction(correction["side"], correction["pair"], parts)

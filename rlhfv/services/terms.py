@@ -60,7 +60,7 @@ def require_terms(store: Store, actor: Actor) -> Terms:
         raise TermsMissing(
             "You have not said yet under which licence your corrections may be used.",
             "Every pair carries that, so it is asked once, before the first save.",
-            "Answer the two questions; your corrections are kept.",
+            "Answer the two questions, in Correct under 'Name, licence and consent …'; your corrections are kept.",
         )
     return terms
 

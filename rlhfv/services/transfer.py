@@ -1,7 +1,8 @@
 """Pairs in and out of the studio, in its own format and in those of others."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from rlhfv.corrections.exchange import RowProblem
@@ -12,6 +13,11 @@ from rlhfv.errors import InvalidData, StudioError
 from rlhfv.services.actor import Actor
 from rlhfv.services.consent import Consent
 from rlhfv.services.limits import Limits
+from rlhfv.services.terms import agreed_terms, annotator_name, require_terms
+from rlhfv.settings import Settings
+
+MAX_GUEST_ROWS = 200
+"""Rows that somebody may import at a time who does not manage a studio that many share."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class StoredPairs:
 class Transfer:
     """The part of `Correcting` that exports and imports. `_scope` and `_require_change` say whose pairs."""
 
+    settings: Settings
     store: Store
     shelf: ImageShelf
     consent: Consent
@@ -97,25 +104,41 @@ class Transfer:
         Each good row is a pair, whatever the others are. Without a format it is told by the columns. `progress` hears
         how many rows were read.
 
+        What a file says of its makers nobody can check: where many share a studio the pairs carry the name and the
+        terms of who brings them, each row counts as a correction, and only who manages the studio brings any number.
+
         Raises:
-            InvalidData: there is nothing to read, or no format fits.
+            InvalidData: there is nothing to read, there are too many rows, or no format fits.
             TermsMissing: the actor has not agreed to the terms of this studio. TooMany.
         """
         from rlhfv.publishing import formats
 
         actor.require("manage" if isinstance(source, str) else "correct")
         self.consent.check(actor)
+        guest = self._is_guest(actor)
+        if guest:
+            require_terms(self.store, actor)
         self.limits.take(actor, "correction")
         format, told_by = (format, "") if format else formats.recognise(source, token)
+        rows = formats.read(source, format, self.shelf, token)
+        if guest:
+            rows = list(islice(rows, MAX_GUEST_ROWS + 1))
+            if len(rows) > MAX_GUEST_ROWS:
+                raise InvalidData(
+                    f"There are more than {MAX_GUEST_ROWS} rows.",
+                    "Many people share this studio, and each row is a correction that somebody has to look after.",
+                    f"Send at most {MAX_GUEST_ROWS} at a time, or ask the owner of the studio to take them in.",
+                )
+            self.limits.take(actor, "correction", max(0, len(rows) - 1))
         problems: list[RowProblem] = []
         taken = 0
 
         def good_pairs() -> Iterator[PreferencePair]:
             nonlocal taken
-            for number, row in enumerate(formats.read(source, format, self.shelf, token), 1):
+            for number, row in enumerate(rows, 1):
                 progress(number)
                 if isinstance(row, PreferencePair):
-                    row = self._if_allowed(actor, row)
+                    row = self._if_allowed(actor, self._under_terms_of(actor, row) if guest else row)
                 if isinstance(row, RowProblem):
                     problems.append(row)
                 else:
@@ -133,6 +156,14 @@ class Transfer:
         except StudioError as error:
             return RowProblem(0, error.what, error.why, error.fix, f"Pair {pair.id}")
         return pair
+
+    def _is_guest(self, actor: Actor) -> bool:
+        alone = self.settings.single_user and not self.settings.team
+        return not alone and "manage" not in actor.rights
+
+    def _under_terms_of(self, actor: Actor, pair: PreferencePair) -> PreferencePair:
+        own = {"annotator": annotator_name(self.store, actor), **agreed_terms(self.store, actor)}
+        return replace(pair, provenance=replace(pair.provenance, **own))
 
     def _state_of_imports(self, actor: Actor) -> str | None:
         return "accepted" if "manage" in actor.rights else None

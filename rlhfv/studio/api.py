@@ -31,14 +31,13 @@ def build(services: Services) -> None:
         who = actor(request)
         who.require("chat")
         require_types({"question": (question, str), "fresh": (fresh, bool)})
+        anew = None
         if picture is not None:
-            data = read_upload(picture)
-            image = services.chat.add_image(who, data)
-            services.chat.new_conversation(who)
-            services.chat.set_images(who, (image.name,))
+            anew = (services.chat.add_image(who, read_upload(picture)).name,)
         elif fresh:
-            services.chat.new_conversation(who, keep_image=True)
-        *_, state = services.chat.ask(who, question, threading.Event())
+            shown = services.chat.open(who).shown_image
+            anew = (shown,) if shown else ()
+        *_, state = services.chat.ask(who, question, threading.Event(), anew)
         return {side: reply(getattr(state.turns[-1], side)) for side in SIDES}
 
     def correct(

@@ -20,20 +20,33 @@ from rlhfv.services.limits import Limits, TooMany
 PLACE = "x-rlhfv-place"
 UPLOAD = "/gradio_api/upload"
 PORTS = {"http": 80, "https": 443}
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 USUAL_BYTES, MOST_WORTH = 5_000_000, 100
 
 
 class Gate:
     """The outermost part of the app of ours. `hosts` are names of this studio that its proxy may not pass on; behind a
-    proxy that is `trusted`, as on a Space, the visitor's address is the one that it says."""
+    proxy that is `trusted`, as on a Space, the visitor's address is the one that it says. With `local` only this
+    machine's own names and `hosts` are answered."""
 
-    def __init__(self, app: ASGIApp, key: bytes, limits: Limits, hosts: tuple[str, ...] = (), trusted: bool = False):
-        self.app, self.key, self.limits, self.hosts, self.trusted = app, key, limits, hosts, trusted
+    def __init__(
+        self,
+        app: ASGIApp,
+        key: bytes,
+        limits: Limits,
+        hosts: tuple[str, ...] = (),
+        trusted: bool = False,
+        local: bool = False,
+    ):
+        self.app, self.key, self.limits, self.hosts, self.trusted, self.local = app, key, limits, hosts, trusted, local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
+        # A site whose name is pointed at 127.0.0.1 once its page is open (DNS rebinding) is the page's own site.
+        if self.local and _name(headers.get("host", "")) not in {*LOCAL_NAMES, *self.hosts}:
+            return await _MISDIRECTED(scope, receive, send)
         if not is_own(headers, self.hosts):
             return await _FOREIGN(scope, receive, send)
         place = self._place(scope, headers)
@@ -76,6 +89,12 @@ def is_own(headers: Headers, hosts: tuple[str, ...] = ()) -> bool:
     return asked is not None and asked in {_host(f"{scheme}://{name}") for name in own}
 
 
+def is_local(host: str) -> bool:
+    """Whether what is served at that address is reached from this machine only."""
+    address = _address(host)
+    return address.is_loopback if address else host.lower() == "localhost"
+
+
 def network(forwarded: str) -> str:
     """The network of who asks, from a list of addresses that each proxy added one to. What comes first in it anybody
     can write; the last public one was written by the proxy in front of this machine. Of an IPv6 address the first 64
@@ -114,6 +133,11 @@ def _host(address: str) -> tuple[str, int | None] | None:
         return None
 
 
+def _name(host: str) -> str:
+    found = _host(f"http://{host}")
+    return found[0].removesuffix(".") if found else ""
+
+
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     text = text.strip().strip('"')
     text = text[1:].partition("]")[0] if text.startswith("[") else text
@@ -130,6 +154,11 @@ def _refused(error: TooMany) -> PlainTextResponse:
     return PlainTextResponse(f"{error.what} {error.why} {error.fix}", 429, wait)
 
 
+_MISDIRECTED = PlainTextResponse(
+    "This studio does not go by the name in that address. On this machine it is http://localhost or http://127.0.0.1 "
+    "with its port; where a proxy passes another name on, start it with --public-host NAME.",
+    421,
+)
 _FOREIGN = PlainTextResponse(
     json.dumps(
         {

@@ -224,3 +224,25 @@ def test_twenty_visitors_with_two_tabs_each_never_mix(services, picture):
             assert turn.question.startswith(visitor.visitor[-4:])
             assert turn.left.text == f"baseline says: {turn.question} #{number}"
     assert len(services.chat._locks) == 0, "locks of visitors who are gone must not pile up"
+
+
+def test_what_is_refused_does_not_count_and_leaves_the_conversation(services, ada, picture):
+    from rlhfv.services.limits import Limits, TooMany
+
+    who = Actor(ada.visitor, rights=frozenset({"chat"}))
+    services.chat.limits = Limits(1, 0)
+    for _ in range(5):
+        with pytest.raises(InvalidData, match="no picture"):
+            ask(services, who, "What?")
+    image = services.chat.add_image(who, picture).name
+    services.chat.set_images(who, (image,))
+    assert ask(services, who, "What?").turns[-1].left.answer_id, "nothing was counted"
+    with pytest.raises(TooMany):
+        list(services.chat.ask(who, "And now?", threading.Event(), (image,)))
+    services.chat.limits = Limits()
+    for question, pictures in (("  ", (image,)), ("x" * 5000, (image,)), ("Anew?", ())):
+        with pytest.raises(InvalidData):
+            list(services.chat.ask(who, question, threading.Event(), pictures))
+    assert [turn.question for turn in services.chat.open(who).turns] == ["What?"]
+    *_, state = services.chat.ask(who, "Anew?", threading.Event(), (image,))
+    assert [turn.question for turn in state.turns] == ["Anew?"] and services.chat.open(who) == state

@@ -10,7 +10,7 @@ from rlhfv.corrections.edits import Edit
 from rlhfv.errors import InvalidData
 from rlhfv.services import Actor, build_services
 from rlhfv.services.consent import MAX_TEXT, SPACE_TERMS, ConsentMissing
-from rlhfv.services.limits import Limits, TooMany
+from rlhfv.services.limits import DEEDS, Limits, TooMany
 from rlhfv.services.terms import Terms, TermsMissing
 from rlhfv.settings import Settings, Space
 from tests.services.fakes import ScriptedModel, scripted_entry
@@ -147,3 +147,90 @@ def test_corrections_are_limited(start, picture):
     assert len(services.store.history(services.store.pair_of_answer(asked.id).id)) == 3
     save_draft = replace(Edit(0, 8, "x", "object"))
     services.corrections.save_draft(WHO, asked.id, [save_draft])
+
+
+def two_answers(services, picture):
+    answer(services, picture)
+    turn = services.chat.open(WHO).turns[-1]
+    return turn.left.answer_id, turn.right.answer_id
+
+
+def test_nothing_is_judged_before_somebody_agreed_and_all_can_be_taken_back_without(start, picture):
+    services = start()
+    chat, corrections, version = services.chat, services.corrections, services.consent.house.version
+    left, right = two_answers(services, picture)
+    calls = [
+        *(lambda vote=vote: chat.vote(WHO, vote) for vote in ("left", "tie", "both_bad")),
+        *(lambda do=do: do(WHO, left) for do in (chat.faithful, corrections.faithful)),
+        lambda: corrections.skip(WHO, left, "not sure"),
+    ]
+    for call in calls:
+        with pytest.raises(ConsentMissing):
+            call()
+    assert not services.store.judgements() and not services.store.find_pairs().total
+    services.consent.agree(WHO, version)
+    for call in calls:
+        call()
+    assert len(services.store.judgements()) == len(calls)
+    corrections.set_terms(WHO, Terms(consent=True))
+    pair = save(services, services.store.answer(right)).pair_id
+    newer = start(terms=None, space=Space("a/b", "a"))
+    newer.consent.house = replace(newer.consent.house, version="another")
+    newer.corrections.undo(WHO, pair)
+    newer.corrections.undelete(WHO, pair)
+    newer.corrections.delete(WHO, pair)
+    assert not newer.corrections.mine(WHO)
+
+
+def test_the_same_vote_again_keeps_nothing_more_and_a_changed_mind_does(start, picture):
+    services = start(space=None)
+    two_answers(services, picture)
+    turn = services.chat.open(WHO).turns[-1]
+    other = replace(services.store.answer(turn.right.answer_id), id="other", text="Something else.")
+    services.store.add_answer(other)
+    state = services.chat.open(WHO)
+    turn = replace(turn, right=replace(turn.right, answer_id="other", text=other.text))
+    services.chat._keep(WHO, replace(state, turns=(turn,)))
+    for _ in range(20):
+        services.chat.vote(WHO, "left")
+    [pair] = services.store.find_pairs().pairs
+    assert len(services.store.history(pair.id)) == len(services.store.judgements()) == 1
+    services.chat.vote(WHO, "right")
+    services.chat.vote(WHO, "right")
+    assert len(services.store.history(pair.id)) == 2
+    services.corrections.delete(WHO, pair.id)
+    services.chat.vote(WHO, "right")
+    assert services.store.pair(pair.id).rejected == turn.left.text, "what was deleted is voted anew"
+    for _ in range(3):
+        services.chat.vote(WHO, "tie")
+    assert len(services.store.history(pair.id)) == 5 and services.store.find_pairs().total == 0
+
+
+def test_judgements_and_changes_are_limited(start, picture):
+    services = start(space=None)
+    left, _ = two_answers(services, picture)
+    services.corrections.set_terms(WHO, Terms(consent=True))
+    pair = save(services, services.store.answer(left)).pair_id
+    services.chat.limits = services.corrections.limits = Limits(1, 0)
+
+    def count(*calls) -> int:
+        done = 0
+        with pytest.raises(TooMany):
+            while done < 100:
+                calls[done % len(calls)]()
+                done += 1
+        return done
+
+    corrections = services.corrections
+    assert count(
+        lambda: services.chat.vote(WHO, "tie"),
+        lambda: services.chat.faithful(WHO, left),
+        lambda: corrections.skip(WHO, left, ""),
+        lambda: corrections.faithful(WHO, left),
+    ) == int(DEEDS["judgement"][0])
+    assert count(
+        lambda: corrections.undelete(WHO, pair),
+        lambda: corrections.delete(WHO, pair),
+        lambda: corrections.restore(WHO, pair, 1),
+        lambda: corrections.undo(WHO, pair),
+    ) == int(DEEDS["change"][0])

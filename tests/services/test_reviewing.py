@@ -201,6 +201,7 @@ def test_training_and_exports_take_accepted_pairs_only(team, save, tmp_path):
     assert team.corrections.export_to(OLA, tmp_path / "out", "jsonl") == 1
     assert team.corrections.import_from(BOB, tmp_path / "none").pairs == 0
     elsewhere = build_services(Settings(tmp_path / "else", single_user=False, team=True))
+    elsewhere.corrections.set_terms(ANN, Terms())
     elsewhere.corrections.import_from(ANN, tmp_path / "out")
     assert elsewhere.reviewing.state(OLA, pair) == "submitted"
     owned = build_services(Settings(tmp_path / "owned", single_user=False, team=True))

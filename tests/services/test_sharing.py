@@ -54,6 +54,22 @@ def test_a_correction_is_part_of_it(services, asked):
     assert "".join(part for part, kind in correction.parts if kind != "ins") == text
 
 
+@pytest.mark.parametrize("gone", ["delete", "undo", "faithful"])
+def test_a_correction_that_was_taken_back_leaves_the_link_and_comes_back_with_its_pair(services, asked, gone):
+    text, corrections = asked.right.text, services.corrections
+    corrections.set_terms(ANNA, Terms("cc-by-4.0", True, "Anna"))
+    pair = corrections.save(ANNA, asked.right.answer_id, text, [Edit(0, 3, "SECRET", "object")]).pair_id
+    link = publish(services)
+    assert "SECRET" in repr(services.sharing.open_link(link))
+    getattr(corrections, gone)(ANNA, asked.right.answer_id if gone == "faithful" else pair)
+    shown = services.sharing.open_link(link)
+    assert shown.correction is None and shown.question == QUESTION and "SECRET" not in repr(shown)
+    with TestClient(Starlette(routes=routes(services))) as browser:
+        assert "SECRET" not in browser.get(f"/shared/{link}").text
+    corrections.undelete(ANNA, pair)
+    assert "SECRET" in repr(services.sharing.open_link(link))
+
+
 def test_without_consent_or_answers_nothing_becomes_public(services, asked):
     with pytest.raises(InvalidData, match="Nothing was made public"):
         services.sharing.publish(ANNA, "")
@@ -122,7 +138,8 @@ def test_an_erased_picture_takes_its_links_along(services, asked):
     assert services.store.recall(f"shared/{link}") is None
 
 
-def test_nothing_that_was_said_becomes_markup(services, asked):
+def test_nothing_that_was_said_becomes_markup(services, asked, monkeypatch):
+    monkeypatch.setattr(services.store, "is_live", lambda pair: True)
     hostile = "</title><script>alert(1)</script>"
     comparison = services.sharing.comparison(ANNA)
     said = tuple(

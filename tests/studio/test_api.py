@@ -89,6 +89,16 @@ def test_nobody_corrects_the_answer_of_another(studio):
         other.predict(left, EDITS, licence="cc-by-4.0", api_name="/correct")
 
 
+def test_what_is_refused_leaves_the_conversation_as_it_is(studio, monkeypatch):
+    program = client(studio)
+    ask(studio, program)
+    with pytest.raises(AppError, match="question is empty"):
+        program.predict("   ", fresh=True, api_name="/chat")
+    with pytest.raises(AppError, match="question is empty"):
+        ask(studio, program, "")
+    assert program.predict("And now?", api_name="/chat")["right"]["answer"].endswith("And now? #1")
+
+
 def test_limits_hold_for_programs_too(studio, monkeypatch):
     program = client(studio)
     monkeypatch.setattr(studio.services.chat, "limits", Limits(1, 0))

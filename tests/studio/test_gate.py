@@ -8,7 +8,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from rlhfv.services.limits import DEEDS, Limits
-from rlhfv.studio.gate import PLACE, UPLOAD, Gate, network, worth
+from rlhfv.studio.gate import PLACE, UPLOAD, Gate, is_local, network, worth
 from rlhfv.studio.visitor import VisitorCookie, actor
 
 KEY = b"k" * 32
@@ -110,3 +110,39 @@ def test_a_large_file_is_worth_several_small_ones():
     codes = [limited.post(UPLOAD, headers=here, content=b"x").status_code for _ in range(4)]
     assert codes == [200] * 3 + [429], "three of six were gone"
     assert (worth("12"), worth("25000000"), worth(""), worth("-1")) == (1, 6, 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("host", "answered"),
+    [
+        ("localhost:7860", True),
+        ("LOCALHOST.", True),
+        ("127.0.0.1:7860", True),
+        ("[::1]:7860", True),
+        ("studio.lab.org", True),
+        ("studio.lab.org:8443", True),
+        ("evil.example:7860", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("studio.lab.org@evil.example", False),
+        ("[", False),
+        ("", False),
+    ],
+)
+def test_a_site_whose_name_is_pointed_at_this_machine_gets_nothing(host, answered):
+    """DNS rebinding: its page is then of the same site as what it asks."""
+    here = {"host": host, "origin": f"http://{host}", "sec-fetch-site": "same-origin"}
+    for method in ("GET", "POST"):
+        answer = client(hosts=("studio.lab.org",), local=True).request(method, "/", headers=here)
+        assert answer.status_code == (200 if answered else 421)
+        assert answered or ("--public-host" in answer.text and "set-cookie" not in answer.headers)
+    if host:
+        assert client().get("/", headers={"host": "evil.example"}).status_code == 200, "served to a network"
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False), ("10.0.0.7", False)],
+)
+def test_what_only_this_machine_reaches(address, local):
+    assert is_local(address) is local
