@@ -6,6 +6,7 @@ import secrets
 import statistics
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 import httpx
@@ -14,7 +15,12 @@ MARK = re.compile(r"I am visitor (\d+)\.")
 PICTURE = re.compile(r"[0-9a-f]{64}\.(?:png|jpg|webp)")
 ANSWER = re.compile(r'"data-ref": ?"([0-9a-f]{32})"')
 PLACE = re.compile(r"You are (\d+)(?:st|nd|rd|th)(?:; about \d+ (?:s|min))?")
-REFUSED = ("Too many ", "waiting for an answer.")
+REFUSED = re.compile(
+    r"(Too many [a-z ]+ just now|(?:questions? from your network|of your questions|people) are waiting)"
+)
+TOLD_WHEN = re.compile(r"Wait (?:until one is answered|a minute|\d+ (?:second|minute)s?\b)")
+TOO_OFTEN = "Too many questions were asked by you just now"
+AT_ONCE = "people are waiting"
 ASKED = "Is there a cup? I am visitor {}. {}"
 
 
@@ -25,7 +31,7 @@ class Seen:
     waits: list[float] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
-    refusals: list[str] = field(default_factory=list)
+    refusals: Counter[str] = field(default_factory=Counter)
     strange: list[str] = field(default_factory=list)
     saved: int = 0
     stopped: int = 0
@@ -34,9 +40,10 @@ class Seen:
         def p95(values: list[float]) -> str:
             return f"{statistics.quantiles(values, n=20)[-1]:.1f} s" if len(values) > 1 else "none"
 
+        refused = ", ".join(f"{count} × “{why}”" for why, count in self.refusals.most_common()) or "none"
         return (
             f"{len(self.answers)} questions answered, {self.stopped} stopped while they waited, {self.saved} "
-            f"corrections saved, {len(self.refusals)} polite refusals; queue wait p95 {p95(self.waits)}, "
+            f"corrections saved; polite refusals: {refused}; queue wait p95 {p95(self.waits)}, "
             f"answer time p95 {p95(self.answers)}; {len(self.places)} places told, up to {max(self.places, default=0)}"
         )
 
@@ -91,8 +98,9 @@ class Visitor:
         for line in self.tab.send("new-scene", "click"):
             self.pictures |= set(PICTURE.findall(line))
 
-    def ask(self, number: int) -> str:
-        """Asks, and looks at everything that comes back. Returns the id of an answer; "" after a refusal or a stop."""
+    def ask(self, number: int, hurried: bool = False) -> str:
+        """Asks, and looks at everything that comes back; who is `hurried` presses stop when told to wait. Returns the
+        id of an answer; "" after a refusal or a stop."""
         begun, heard, answer, place = time.monotonic(), 0.0, "", 0
         lines = []
         for line in self.tab.send("question", "submit", ASKED.format(self.number, number), False):
@@ -100,6 +108,8 @@ class Visitor:
             if not heard and "caret" in line:
                 heard = time.monotonic() - begun
             for found in PLACE.findall(line):
+                if hurried and not place:
+                    self.press_stop()
                 place = int(found)
                 self.seen.places.append(place)
             answer = (ANSWER.findall(line) or [answer])[0]
@@ -108,14 +118,17 @@ class Visitor:
             self.seen.strange.append(f"visitor {self.number} saw the questions of {others}")
         if others := set(PICTURE.findall(whole)) - self.pictures:
             self.seen.strange.append(f"visitor {self.number} saw the pictures {others}")
-        if refused := next((sign for sign in REFUSED if sign in whole), ""):
-            self.seen.refusals.append(whole[whole.index(refused) - 40 :][:400])
+        if refused := REFUSED.search(whole):
+            self.seen.refusals[refused[1]] += 1
+            if not TOLD_WHEN.search(whole):
+                self.seen.strange.append(f"a refusal does not say until when: {whole[refused.start() :][:300]}")
             if "what you typed is kept" not in whole or ASKED.format(self.number, number) not in lines[-2] + lines[-1]:
                 self.seen.strange.append(f"a refusal took what visitor {self.number} had typed: {whole[:300]}")
             return ""
         if "alert" in whole or "failed" in whole:
             self.seen.strange.append(f"visitor {self.number} met a failure: {whole[-1500:]}")
-        self.seen.waits.append(heard or time.monotonic() - begun)
+        if not hurried:
+            self.seen.waits.append(heard or time.monotonic() - begun)
         if heard and answer:
             self.seen.answers.append(time.monotonic() - begun)
         else:
@@ -127,7 +140,9 @@ class Visitor:
         told = self.call("correct", answer, [edit], "cc-by-4.0", False, agree)
         if "pair_id" in told:
             self.seen.saved += 1
-        elif not any(sign in told for sign in REFUSED):
+        elif refused := REFUSED.search(told):
+            self.seen.refusals[refused[1]] += 1
+        else:
             self.seen.strange.append(f"visitor {self.number} could not correct: {told}")
 
     def take_away(self) -> None:
@@ -148,16 +163,21 @@ def come(address: str, count: int, known: list[tuple[str, str]] | None = None) -
     return [Visitor(address, number, config, known[number] if known else None) for number in range(count)]
 
 
-def visit(people: list[Visitor], seconds: float, think: float, greedy: int = 0, agree: str = "") -> Seen:
+def visit(
+    people: list[Visitor], seconds: float, think: float, greedy: int = 0, hurried: int = 0, agree: str = ""
+) -> Seen:
     """All ask at once and stay for `seconds`, thinking `think` seconds after an answer; the first `greedy` of them do
-    not think. At the end whoever still waits presses stop."""
+    not think. At the end whoever still waits presses stop. The first `hurried` do not wait at all, and do not leave
+    before they were told that this is too often, or half a minute later."""
     seen, until = Seen(), time.monotonic() + seconds
 
     def stay(person: Visitor) -> None:
         person.seen, question = seen, 0
         try:
-            while time.monotonic() < until:
-                answer = person.ask(question)
+            while (now := time.monotonic()) < until or (
+                person.number < hurried and not seen.refusals[TOO_OFTEN] and now < until + 30
+            ):
+                answer = person.ask(question, hurried=person.number < hurried)
                 question += 1
                 if answer and question % 3 == 1:
                     person.correct(answer, agree)
