@@ -1,4 +1,4 @@
-"""`models`: the models that have a short name here, with what each takes and whether it fits."""
+"""`models`: the models that have a short name here, with what the weights of each take."""
 
 import argparse
 
@@ -17,17 +17,15 @@ def models(arguments: argparse.Namespace) -> None:
     device = choose_device()
     free = available_memory(device)
     if arguments.json:
-        return show_json({"device": device.type, "free": free, "models": [_row(one, free) for one in chosen]})
-    show(f"{gigabytes(free)} are free on {device.type}. About the weights in 16 and in 4 bits, and what it is:", "")
+        return show_json({"device": device.type, "free": free, "models": [_row(one) for one in chosen]})
+    show(
+        f"{gigabytes(free)} are free on {device.type}. Answers take more than the weights, which are listed here:", ""
+    )
     for one in chosen:
-        show(f"{one.name:<16}{_sizes(one):<20}{_pair(one):<34}{one.licence}")
+        show(f"{one.name:<16}{gigabytes(int(one.weights)):<12}{_pair(one):<34}{one.licence}")
         if arguments.name:
             show("", f"source: {one.source}", f"its makers: {one.makers}", f"here: {_decoding(one)}", one.note)
     show("", "Start with one: python app.py --model NAME. The commit that comes first is noted and kept.")
-
-
-def _sizes(one: Known) -> str:
-    return f"{one.weights() / 1e9:.1f} GB, {one.weights(4) / 1e9:.1f} GB"
 
 
 def _pair(one: Known) -> str:
@@ -45,15 +43,13 @@ def _decoding(one: Known) -> str:
     return f"{way}, {sampling.max_new_tokens} tokens at most"
 
 
-def _row(one: Known, free: int) -> dict:
+def _row(one: Known) -> dict:
     return {
         "name": one.name,
         "title": one.title,
         "source": one.source,
         "licence": one.licence,
-        "weights": int(one.weights()),
-        "weights_4_bit": int(one.weights(4)),
-        "fits": one.weights() <= free,
+        "weights_16_bit": int(one.weights),
         "aligned": one.aligned[0] if one.aligned else None,
         "beside": one.beside or None,
         "makers": one.makers,

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 
 from rlhfv.corrections.conversation import Sampling
@@ -146,18 +147,18 @@ def _parse(document: object, where: str) -> Recorded:
     if not isinstance(document, dict) or document.get("v") != VERSION:
         raise _refused(where, f"{FILE} is of no version that is known here.")
     try:
-        sampling = document["sampling"]
+        sampling, source = document["sampling"], document["source"]
         return Recorded(
             picture=_text(document["picture"]),
             question=_text(document["question"]),
             left=Saying(**{name: _text(document["left"][name]) for name in ("voice", "model", "text")}),
             right=Saying(**{name: _text(document["right"][name]) for name in ("voice", "model", "text")}),
             day=_text(document["day"]),
-            source=Source(**{**document["source"], "row": int(document["source"].get("row", 0))}),
+            source=Source(**{name: int(value) if name == "row" else _text(value) for name, value in source.items()}),
             scene=_text(document["scene"]),
             sampling=None if sampling is None else Sampling(**sampling),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise _refused(where, f"{FILE} lacks a field, or has one that does not belong there ({error}).") from error
 
 
@@ -165,6 +166,13 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r:.40} is no text")
     return value
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(DAY.fullmatch(text) and date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def _check(recorded: Recorded, picture: bytes, where: str = "") -> None:
@@ -177,10 +185,9 @@ def _check(recorded: Recorded, picture: bytes, where: str = "") -> None:
         (recorded.left.text.strip() == recorded.right.text.strip(), "Both answers are the same."),
         (not (recorded.left.voice.strip() and recorded.right.voice.strip()), "A side has no name."),
         (not recorded.left.model.strip(), "It does not say which model answered on the left."),
-        (not DAY.fullmatch(recorded.day), f"It was recorded on {recorded.day!r:.20}, which is no day (YYYY-MM-DD)."),
-        (not all(isinstance(text, str) for text in (source.name, source.licence)), "The picture's source is no text."),
-        (not str(source.name).strip(), "It does not say where the picture is from."),
-        (not str(source.licence).strip(), "It does not say under which licence the picture may be shown."),
+        (not _is_day(recorded.day), f"It was recorded on {recorded.day!r:.20}, which is no day (YYYY-MM-DD)."),
+        (not source.name.strip(), "It does not say where the picture is from."),
+        (not source.licence.strip(), "It does not say under which licence the picture may be shown."),
         (len(picture) > MAX_PICTURE_BYTES, f"The picture has more than {MAX_PICTURE_BYTES // 2**20} MB."),
         (
             named is None or hashlib.sha256(picture).hexdigest() != named[1],

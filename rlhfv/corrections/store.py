@@ -270,6 +270,10 @@ class Store(AnswerStore, TaskStore, Assignments, ReviewStore, AgreementStore):
         """Over everybody's work, or one visitor's."""
         return read_statistics(self._connection, storable(visitor))
 
+    def is_live(self, id: str) -> bool:
+        """Whether there is a pair with that id that was not deleted."""
+        return is_live(self._connection, id)
+
     def has_pair(self, id: str) -> bool:
         """Whether the id was given to a pair, deleted or not."""
         return self._connection.execute("SELECT 1 FROM pairs WHERE id = ?", (storable(id),)).fetchone() is not None

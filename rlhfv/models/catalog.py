@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
+CONTAINER = Path("/sys/fs/cgroup")
 DEMO_FOLDER = Path(__file__).parent / "demo"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "README.md")
@@ -355,19 +356,23 @@ def estimate_memory(config: "PreTrainedConfig", dtype: "torch.dtype") -> MemoryE
 
 
 def available_memory(device: "torch.device") -> int:
-    """Bytes that can still be taken on the device; on the CPU the limit of a container counts as well."""
+    """Bytes that can still be taken on the device; on the CPU the limit of a container counts as well. Files that were
+    read and lie idle in a container's memory are given up for whoever needs it, so they count as free."""
     import torch
 
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch's own, and free
+        return torch.cuda.mem_get_info(device)[0] + kept
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     import psutil
 
     free = psutil.virtual_memory().available
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    limit = CONTAINER / "memory.max"
     if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-        free = min(free, int(text) - int(used.read_text()))
+        stat = dict(line.split() for line in (CONTAINER / "memory.stat").read_text().splitlines())
+        used = int((CONTAINER / "memory.current").read_text()) - int(stat.get("inactive_file", 0))
+        free = min(free, int(text) - used)
     return free
 
 

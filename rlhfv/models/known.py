@@ -18,6 +18,7 @@ class Known:
     whole model that is its aligned counterpart: the two share no weights. `decoding` is what the chat begins with, and
     `makers` how the makers decode. `square` says that pictures are padded to a square, as the model was trained, and
     `like` that the checkpoint is one of the original LLaVA code, to be laid out like this model of transformers.
+    `gated` says that its owner asks for an agreement first.
     """
 
     name: str
@@ -32,10 +33,12 @@ class Known:
     square: bool = False
     like: str = ""
     note: str = ""
+    gated: bool = False
 
-    def weights(self, bits: int = 16) -> float:
-        """Bytes of the weights at so many bits each."""
-        return self.billions * 1e9 * bits / 8
+    @property
+    def weights(self) -> float:
+        """Bytes of the weights at 16 bits each; what answers take comes on top of them."""
+        return self.billions * 2e9
 
 
 SENTINEL = "Aligned by SENTINEL (arXiv 2507.12455)"
@@ -136,6 +139,7 @@ KNOWN = (
         "Greedy, 100 tokens in the example of its page; its settings file samples (top-k 64, top-p 0.95).",
         Sampling(max_new_tokens=512),
         note="Google asks you to accept its terms on the model's page first.",
+        gated=True,
     ),
     Known(
         "smolvlm",

@@ -76,17 +76,25 @@ def convert_llava(source: Path, like: Path, target: Path) -> None:
 
 def converted_copy(name: str, source: Path, like: Path) -> Path:
     """The folder in which the snapshot `source` of the Hub's `name` lies converted; made when it is not there yet. It
-    is called by the snapshot's commit and lies beside the Hub's own cache.
+    is called by the snapshot's commit and lies in the Hub's own cache.
 
     Raises:
-        ModelUnavailable: as `convert_llava`.
+        ModelUnavailable: as `convert_llava`, or it cannot be written there.
     """
     from huggingface_hub import constants
 
-    target = Path(constants.HF_HUB_CACHE).parent / "converted" / name.replace("/", "--") / source.name
+    target = Path(constants.HF_HUB_CACHE) / "converted" / name.replace("/", "--") / source.name
     with _converting:
-        if not target.is_dir():
-            convert_llava(source, like, target)
+        try:
+            if not target.is_dir():
+                convert_llava(source, like, target)
+        except OSError as error:
+            if not target.is_dir():  # else another process was there first
+                raise ModelUnavailable(
+                    f"{name!r} cannot be laid out for transformers.",
+                    f"A copy of it has to lie in {str(target.parent)!r}: {error.strerror or error}.",
+                    "Make room for it there, or name another cache in HF_HUB_CACHE.",
+                ) from error
     return target
 
 

@@ -79,6 +79,8 @@ class LocalModel:
         processor = load_processor(folder, entry.square)
         # Given as None it would undo what the model's own config says.
         held = {"quantization_config": quantisation} if quantisation else {}
+        if target.type == "cuda" and not quantisation:  # straight there: the machine may have less memory than the GPU
+            held["device_map"] = {"": target}
         try:
             model, loading = AutoModelForImageTextToText.from_pretrained(
                 folder,

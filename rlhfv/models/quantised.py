@@ -46,8 +46,10 @@ def four_bit_chat(entry: Entry, device: "torch.device") -> dict:
     """How `LocalModel.load` holds a base in 4 bits for the chat.
 
     Raises:
-        ModelUnavailable: there is no NVIDIA GPU, bitsandbytes is not installed, or it is too large nevertheless.
+        ModelUnavailable: there is no NVIDIA GPU, or bitsandbytes is not installed. Whether it fits is not asked here.
     """
+    import torch
+
     refuse_four_bit_without_its_library(device)
     if device.type != "cuda":
         raise ModelUnavailable(
@@ -55,7 +57,8 @@ def four_bit_chat(entry: Entry, device: "torch.device") -> dict:
             "Without an NVIDIA GPU each word of an answer would unpack all layers again, which takes far too long.",
             "Leave --base-weights out, or pick a smaller model.",
         )
-    dtype, _ = refuse_four_bit_if_too_large(entry, device)
+    config = fetch_config(entry)
+    dtype = possible_dtypes(config, device, estimate_memory(config, torch.float32).parameters)[0]
     return {"quantisation": four_bit_layers(entry, dtype), "dtype": dtype}
 
 

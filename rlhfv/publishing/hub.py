@@ -99,12 +99,13 @@ class Hub:
     def _whoami(self) -> dict:
         return self._ask("The look at the token", "say whose it is", self._api.whoami)
 
-    def head(self, repo: str, kind: str = "dataset") -> str | None:
-        """The newest commit of the main branch; None when there is no such repository, or none that the token sees."""
+    def head(self, repo: str, kind: str = "dataset", revision: str | None = None) -> str | None:
+        """The newest commit of the main branch, or of the branch or tag `revision`; None when there is no such
+        repository, or none that the token sees."""
 
         def look() -> str | None:
             try:
-                return self._api.repo_info(repo, repo_type=kind, timeout=SECONDS).sha
+                return self._api.repo_info(repo, revision=revision, repo_type=kind, timeout=SECONDS).sha
             except RepositoryNotFoundError as error:
                 if error.response.status_code == 404 or self._token is False:  # to nobody it says 401
                     return None

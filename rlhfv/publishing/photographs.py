@@ -2,6 +2,7 @@
 people corrected it. They need no model and no GPU, and each says from which row of which commit it is.
 """
 
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,6 +38,7 @@ COUNT = 3
 LOOKED_AT = 400
 """Rows that are looked at, at most, for photographs that fit a first screen."""
 BY_PEOPLE = "The same answer, corrected by people"
+COMMIT = re.compile(r"[0-9a-f]{40}")
 NO_PHOTOGRAPHS = ("wikiart",)
 MIN_WORDS, MAX_WORDS = 8, 60
 MIN_SIDE, MAX_BYTES = 240, 1_500_000
@@ -46,8 +48,8 @@ def fetch_photographs(hub: "Hub", dataset: str, count: int, folder: Path) -> lis
     """Writes the first comparisons of the data set that fit into `folder`, each a folder of its own: "1", "2", …
 
     Args:
-        dataset: owner/name or owner/name@commit, with the columns of RLHF-V-Dataset; without a commit the newest, and
-            each recording says which that is.
+        dataset: owner/name, owner/name@commit or owner/name@branch, with the columns of RLHF-V-Dataset; without a
+            commit the newest one, and each recording says which that is.
 
     Raises:
         InvalidData: there is no such data set, it names no licence, or none of its first rows fits.
@@ -56,8 +58,8 @@ def fetch_photographs(hub: "Hub", dataset: str, count: int, folder: Path) -> lis
         raise InvalidData(
             f"{count} photographs were asked for.", f"A page shows 1 to {MAX_RECORDED}.", "Ask for fewer."
         )
-    id, _, commit = dataset.partition("@")
-    commit = commit or hub.head(id) or ""
+    id, _, named = dataset.partition("@")
+    commit = named if COMMIT.fullmatch(named) else hub.head(id, revision=named or None) or ""
     if not commit:
         raise InvalidData(
             f"There is no data set {id!r:.80} on the Hub.", "Or it is private.", "Check the name and its owner."

@@ -16,8 +16,9 @@ def make_card(card: str, flags: str, files: dict[str, bytes]) -> bytes:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--model")
     parser.add_argument("--adapter", action="append", default=[])
+    parser.add_argument("--beside", action="append", default=[])
     known, _ = parser.parse_known_args(shlex.split(flags))
-    named = [name for name in (known.model, *known.adapter) if name and HUB_ID.fullmatch(name)]
+    named = [name for name in (known.model, *known.adapter, *known.beside) if name and HUB_ID.fullmatch(name)]
     opening, _, rest = card.partition("\n---\n")
     lines = [line for key in ("models", "preload_from_hub") for line in (f"{key}:", *(f"- {name}" for name in named))]
     return "\n".join([opening, *(lines if named else []), "---", rest + _describe_pictures(files)]).encode()

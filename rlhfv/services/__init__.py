@@ -78,7 +78,7 @@ def build_services(settings: Settings) -> Services:
     training = Training(settings, store, shelf, host, runs, limits)
     publishing = Publishing(settings, store, shelf, training)
     sent = SentRuns(store, runs)
-    chat = Chat(store, shelf, host, limits)
+    chat = Chat(store, shelf, host, limits, consent)
     recorded = RecordedComparisons(settings, store, shelf, host, chat)
     return Services(
         settings=settings,

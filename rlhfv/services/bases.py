@@ -4,6 +4,7 @@ Bases that fit together are in memory together. Those that do not take turns: wh
 the answers of the other are complete, then the two change places. Whoever waited for a base is served before it goes.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +15,16 @@ from typing import TYPE_CHECKING
 
 from rlhfv.corrections.conversation import ModelIdentity
 from rlhfv.errors import GenerationFailed, ModelUnavailable
-from rlhfv.models.catalog import SHIPPED, Entry, available_memory, choose_device, refuse_if_too_large, require_base
-from rlhfv.models.fetching import downloads
+from rlhfv.models.catalog import (
+    SHIPPED,
+    Entry,
+    available_memory,
+    choose_device,
+    fetch_files,
+    refuse_if_too_large,
+    require_base,
+)
+from rlhfv.models.fetching import download, downloads
 from rlhfv.models.identity import folder_identity
 from rlhfv.models.quantised import refuse_four_bit_if_too_large
 from rlhfv.services.pins import Pins
@@ -24,6 +33,7 @@ if TYPE_CHECKING:
     from rlhfv.models.local import LocalModel
 
 
+COMMIT = re.compile(r"[0-9a-f]{40}")
 LOOK_SECONDS = 0.5
 """How often whoever waits looks whether somebody still wants an answer."""
 
@@ -63,6 +73,8 @@ class Base:
         """None while the commit of a model of the Hub is not known."""
         if self.entry.is_local:
             return replace(folder_identity(Path(self.entry.source)), name=self.entry.id)
+        if self.known is None and self.model is None and COMMIT.fullmatch(self.entry.revision or ""):
+            return ModelIdentity(self.entry.source, self.entry.revision)
         return self.known or (self.model.identity if self.model is not None else None)
 
 
@@ -146,6 +158,13 @@ class Bases:
             if base.model is not None:
                 self._take_out(base)
 
+    def settle(self, base: Base, identity: ModelIdentity) -> None:
+        """Keeps a base at the commit that it was found at, however often it is loaded again."""
+        base.known = identity
+        if not base.entry.is_local:
+            self._pins.note(base.entry, identity.revision)
+            base.entry = replace(base.entry, revision=identity.revision)
+
     # ---- inside; `_changed` is held
 
     def _enter(self, base: Base, given_up: Callable[[], bool]) -> "LocalModel":
@@ -196,21 +215,22 @@ class Bases:
             with self._unlocked():
                 self._may_load()
                 options = base.options(base.entry)
-                fits = not others or _fits(base.entry, options, sum(other.held for other in others))
+                fits = _fits(base.entry, options, sum(other.held for other in others))
+                entry = _fetch(base.entry)  # while the others still answer; where it fails they stay
             if not fits:
                 self.take_turns = True
                 for other in others:
                     other.leaving = True
                 self._changed.wait_for(lambda: not any(other.users for other in others))
                 for other in others:
-                    self._take_out(other)
+                    if other.model is not None:
+                        self._take_out(other)
             with self._unlocked():
                 from rlhfv.models.local import LocalModel
 
-                model = LocalModel.load(base.entry, **options)
-                self._pins.note(base.entry, model.identity.revision)
+                model = LocalModel.load(entry, **options)
+                self.settle(base, model.identity)
             base.model, base.last_used = model, time.monotonic()
-            base.known = model.identity
         finally:
             for other in others:
                 other.leaving = False
@@ -234,12 +254,24 @@ class Bases:
 
 
 def identify(bases: Bases, base: Base) -> ModelIdentity:
-    """The identity of a base; a model of the Hub has one once its files are here, so this may load it, once."""
+    """The identity of a base; for a model of the Hub whose commit is not known yet the Hub is asked for it, once.
+
+    Raises:
+        ModelUnavailable: there is none here, or the Hub does not tell.
+    """
     require_base(base.entry)
-    if base.identity is None:
-        with bases.using(base) as model:
-            base.known = model.identity
-    return base.identity
+    identity = base.identity
+    if identity is None:
+        commit = download(base.entry.source, base.entry.revision, ("config.json",)).name
+        identity = ModelIdentity(base.entry.source, commit)
+        bases.settle(base, identity)
+    return identity
+
+
+def _fetch(entry: Entry) -> Entry:
+    """Fetches the files of a base, laid out as they are loaded; returns it at the commit that they are of."""
+    folder = fetch_files(entry)
+    return entry if entry.is_local else replace(entry, revision=folder.name)
 
 
 def _fits(entry: Entry, options: dict, held: int) -> bool:

@@ -11,18 +11,19 @@ from pathlib import Path
 from rlhfv.corrections.conversation import Answer, Prompt, Sampling
 from rlhfv.corrections.edits import normalise_generated
 from rlhfv.corrections.images import ImageShelf, StoredImage
-from rlhfv.corrections.pairs import Judgement, PreferencePair
 from rlhfv.corrections.store import Store
-from rlhfv.errors import InvalidData, NoGPU, NotFound, StudioError
+from rlhfv.errors import InvalidData, NoGPU, StudioError
 from rlhfv.services.actor import Actor
 from rlhfv.services.bases import Base
 from rlhfv.services.chat_state import SIDES, ChatState, ChatTurn, Reply, next_prompt, state_from_dict, with_replies
+from rlhfv.services.consent import Consent
+from rlhfv.services.judging import Judging
 from rlhfv.services.limits import Limits
 from rlhfv.services.line import Line
 from rlhfv.services.locks import VisitorLocks
 from rlhfv.services.model_host import ModelHost, Voice
 from rlhfv.services.speaking import speak
-from rlhfv.services.terms import agreed_terms, annotator_name, make_provenance, now
+from rlhfv.services.terms import now
 
 MAX_QUESTION = 4000
 MAX_TURNS = 50
@@ -44,10 +45,11 @@ class StudioInfo:
     several_pictures: bool
 
 
-class Chat:
-    def __init__(self, store: Store, shelf: ImageShelf, host: ModelHost, limits: Limits | None = None):
+class Chat(Judging):
+    def __init__(self, store: Store, shelf: ImageShelf, host: ModelHost, limits: Limits, consent: Consent):
         self.store, self.shelf, self.host = store, shelf, host
-        self.limits, self.line, self._locks = limits or Limits(), Line(), VisitorLocks()
+        self.limits, self.consent = limits, consent
+        self.line, self._locks = Line(), VisitorLocks()
 
     # ---- what can be chosen
 
@@ -110,7 +112,7 @@ class Chat:
     def new_conversation(self, actor: Actor, keep_image: bool = False) -> ChatState:
         with self._locks.state(actor.visitor):
             state = self.open(actor)
-            fresh = replace(self._fresh(actor), left=state.left, right=state.right, sampling=state.sampling)
+            fresh = self._fresh_like(actor, state)
             if keep_image and state.shown_image:
                 fresh = replace(fresh, pending_images=(state.shown_image,))
             return self._keep(actor, fresh)
@@ -163,17 +165,22 @@ class Chat:
             turns = tuple(replace(turn, left=turn.right, right=turn.left) for turn in state.turns)
             return self._keep(actor, replace(state, left=state.right, right=state.left, turns=turns))
 
-    def ask(self, actor: Actor, question: str, stop: threading.Event) -> Iterator[ChatState]:
+    def ask(
+        self, actor: Actor, question: str, stop: threading.Event, anew: tuple[str, ...] | None = None
+    ) -> Iterator[ChatState]:
         """Streams both answers to `question`; the last state carries their ids. A stopped answer is kept as it stands.
+        With `anew` it begins a new conversation about those pictures.
 
         Raises `InvalidData` for an empty or over-long question or a missing picture, and `TooMany`, before anything
-        changes.
+        changes or counts.
         """
         actor.require("chat")
         question = normalise_generated(question).strip()
         _check_question(question)
         with self._turn(actor):
             state = self.open(actor)
+            if anew is not None:
+                state = replace(self._fresh_like(actor, state), pending_images=anew)
             if len(state.turns) >= MAX_TURNS:
                 raise InvalidData(
                     f"This conversation has {len(state.turns)} turns.",
@@ -194,6 +201,10 @@ class Chat:
                     f"{one[0].entry.title} looks at one picture a conversation.",
                     "Begin a new conversation with the new picture, or leave it out.",
                 )
+            self.limits.take(actor, "answer")
+            if anew is not None:
+                with self._locks.state(actor.visitor):
+                    self._keep(actor, state)
             yield from self._stream(actor, state, question, stop)
 
     def regenerate(self, actor: Actor, stop: threading.Event, question: str | None = None) -> Iterator[ChatState]:
@@ -214,56 +225,8 @@ class Chat:
                 images=tuple(name for turn in earlier for name in turn.images),
                 pending_images=last.images or state.pending_images,
             )
+            self.limits.take(actor, "answer")
             yield from self._stream(actor, before, question or last.question, stop)
-
-    # ---- judgements that need no correction
-
-    def vote(self, actor: Actor, outcome: str) -> str:
-        """Judges the last turn as a whole: "left", "right", "tie" or "both_bad"; returns a sentence for the page."""
-        actor.require("correct")
-        if outcome not in (*SIDES, "tie", "both_bad"):
-            raise InvalidData(
-                f"The vote '{outcome}' is unknown.", "A vote is one of four.", "Choose one of the buttons."
-            )
-        state = self.open(actor)
-        if not state.turns or not all(getattr(state.turns[-1], side).answer_id for side in SIDES):
-            raise InvalidData("There are no two answers yet.", "A vote compares two.", "Ask a question first.")
-        answers = {side: self.store.answer(getattr(state.turns[-1], side).answer_id) for side in SIDES}
-        if outcome not in SIDES:
-            self._save_judgement(actor, (answers["left"].id, answers["right"].id), outcome)
-            return "Noted: a tie." if outcome == "tie" else "Noted: both are bad. Correct one of them to make a pair."
-        chosen, rejected = answers[outcome], answers["right" if outcome == "left" else "left"]
-        judgement = self._judgement(actor, (chosen.id, rejected.id), "preferred")
-        # With histories of their own the two answers reply to different prompts: no preference pair comes of that.
-        comparable = chosen.prompt == rejected.prompt and chosen.text != rejected.text
-        pair = None
-        if comparable:
-            pair = PreferencePair(
-                id="",
-                prompt=chosen.prompt,
-                chosen=chosen.text,
-                rejected=rejected.text,
-                edits=(),
-                outcome="preferred",
-                provenance=replace(make_provenance(self.store, actor, rejected), chosen_model=chosen.model),
-            )
-        self.store.save(judgement, pair)
-        return (
-            "Noted."
-            if comparable
-            else "Noted, without a pair: the two answers are the same or reply to different turns."
-        )
-
-    def faithful(self, actor: Actor, answer_id: str) -> str:
-        """Records that nothing in an answer is wrong."""
-        actor.require("correct")
-        answer = self.store.answer(answer_id)
-        if answer.visitor != actor.visitor:
-            raise NotFound(
-                "That answer is not here.", "It is not one of yours.", "Ask a question and judge its answer."
-            )
-        self._save_judgement(actor, (answer_id,), "faithful")
-        return "Noted: nothing wrong in this answer."
 
     # ---- inside
 
@@ -287,6 +250,10 @@ class Chat:
         known = self.host.entry.known
         return ChatState(uuid.uuid4().hex, left=left, right=right, sampling=known.decoding if known else Sampling())
 
+    def _fresh_like(self, actor: Actor, state: ChatState) -> ChatState:
+        """A new conversation with the voices and the decoding of another."""
+        return replace(self._fresh(actor), left=state.left, right=state.right, sampling=state.sampling)
+
     def _bases_of(self, actor: Actor, state: ChatState) -> list[Base]:
         """The bases on this machine that answer in a conversation."""
         voices = {state.left, state.right} - self.host.remotes.keys()
@@ -301,32 +268,14 @@ class Chat:
     @contextmanager
     def _turn(self, actor: Actor) -> Iterator[None]:
         """A turn of the actor's conversation, as soon as no other of it is answered."""
-        with self.limits.hold(actor):
-            self.limits.take(actor, "answer")
-            with self._locks.turn(actor.visitor):
-                yield
+        with self.limits.hold(actor), self._locks.turn(actor.visitor):
+            yield
 
     def _with_judgement(self, reply: Reply) -> Reply:
         if not reply.answer_id:
             return reply
         judgements = self.store.judgements(answer=reply.answer_id)
         return replace(reply, judged=judgements[0].outcome if judgements else "")
-
-    def _judgement(self, actor: Actor, answers: tuple[str, ...], outcome: str) -> Judgement:
-        return Judgement(
-            id=uuid.uuid4().hex,
-            answers=answers,
-            outcome=outcome,
-            flags=(),
-            reason="",
-            annotator=annotator_name(self.store, actor),
-            created=now(),
-            active_seconds=0.0,
-            **agreed_terms(self.store, actor),
-        )
-
-    def _save_judgement(self, actor: Actor, answers: tuple[str, ...], outcome: str) -> None:
-        self.store.save(self._judgement(actor, answers, outcome), None)
 
     def _stream(self, actor: Actor, state: ChatState, question: str, stop: threading.Event) -> Iterator[ChatState]:
         images = state.pending_images

@@ -189,6 +189,8 @@ class Correcting(Transfer):
     def skip(self, actor: Actor, answer_id: str, reason: str, shown: Spans = ()) -> None:
         actor.require("correct")
         answer = self._answer(actor, answer_id)
+        self.consent.check(actor)
+        self.limits.take(actor, "judgement")
         hints = recall_shown(self.store, answer.id, shown)
         self._keep(actor, answer, self._judgement(actor, answer, "skipped", (), 0.0, reason[:200], hints))
 
@@ -198,6 +200,8 @@ class Correcting(Transfer):
         answer = self._answer(actor, answer_id)
         if (pair := self._saved_pair(actor, answer)) is not None:
             self._require_change(actor, pair.id)
+        self.consent.check(actor)
+        self.limits.take(actor, "judgement")
         hints = recall_shown(self.store, answer.id, shown)
         self._keep(actor, answer, self._judgement(actor, answer, "faithful", (), 0.0, hints=hints))
 
@@ -254,16 +258,19 @@ class Correcting(Transfer):
     def restore(self, actor: Actor, pair_id: str, number: int) -> Revision:
         """Makes an earlier revision the newest one; a deleted pair comes back that way."""
         self._require_change(actor, pair_id)
+        self.limits.take(actor, "change")
         who = annotator_name(self.store, actor)
         return self.store.restore(pair_id, number, who, worker_id(self.settings, actor))
 
     def delete(self, actor: Actor, pair_id: str) -> Revision:
         self._require_change(actor, pair_id)
+        self.limits.take(actor, "change")
         return self.store.delete(pair_id, annotator_name(self.store, actor), worker_id(self.settings, actor))
 
     def undo(self, actor: Actor, pair_id: str) -> Revision:
         """Takes the newest revision back, as a new one; what was saved first is then deleted."""
         self._require_change(actor, pair_id)
+        self.limits.take(actor, "change")
         return self.store.undo(pair_id, annotator_name(self.store, actor))
 
     def undelete(self, actor: Actor, pair_id: str) -> Revision:

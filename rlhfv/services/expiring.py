@@ -1,4 +1,4 @@
-"""On a page for passing visitors: what nobody corrected goes after a while, and the page says after which."""
+"""On a page for passing visitors: what nobody judged or corrected goes after a while, and the page says when."""
 
 import logging
 import threading
@@ -28,7 +28,7 @@ class Expiring:
         after = f"{self.hours:g} hour{'s' if self.hours != 1 else ''}"
         if self.hours < 1:
             after = f"{max(1, round(60 * self.hours))} minutes"
-        return f"Pictures and chats that you do not correct are deleted {after} after your last question."
+        return f"Pictures and chats that nobody judged or corrected are deleted {after} after your last question."
 
     def start(self) -> None:
         if self._expiry is None:

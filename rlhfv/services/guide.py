@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from rlhfv.corrections.conversation import Prompt, Sampling
+from rlhfv.corrections.conversation import ModelIdentity, Prompt, Sampling
 from rlhfv.corrections.edits import CorrectedAnswer, normalise_generated
 from rlhfv.corrections.images import ImageShelf
 from rlhfv.corrections.pairs import PreferencePair, Provenance
@@ -22,9 +22,10 @@ from rlhfv.ddpo.config import RECIPES
 from rlhfv.errors import InvalidData, NotFound, StudioError
 from rlhfv.runs.local import Run
 from rlhfv.services.actor import Actor
+from rlhfv.services.bases import identify
 from rlhfv.services.chat import Chat
 from rlhfv.services.chat_state import SIDES, ChatState
-from rlhfv.services.model_host import BASELINE, ModelHost
+from rlhfv.services.model_host import ModelHost
 from rlhfv.services.recorded import RecordedComparisons
 from rlhfv.services.terms import now
 from rlhfv.services.training import ORACLE, SCENES_AT_ONCE, Training
@@ -75,7 +76,7 @@ class Guide:
         """How far the visitor truly is; None where there is no guide: another model than that of drawn scenes, a
         team, or somebody who may not correct or train."""
         actor.require("chat")
-        if self.host.entry.world is None or self.settings.team or not actor.rights >= NEEDS:
+        if self.host.world is None or self.settings.team or not actor.rights >= NEEDS:
             return None
         memory = self._recall(actor)
         return replace(self._find_stage(actor, memory), closed=bool(memory.get("closed")))
@@ -83,8 +84,11 @@ class Guide:
     def begin(self, actor: Actor) -> str:
         """Puts a scene into the chat that the model is known to describe wrongly; returns the question to ask."""
         self._require(actor)
-        world = self.host.require_world()
+        world, base = self.host.require_world(), self.host.world_base
         question = self.recorded.put_scene_into_chat(actor, world.first_scene, world.description_question)
+        if base is not self.host.first:  # nobody knows how another model describes that scene
+            voices = [voice.id for voice in self.host.voices(actor) if voice.base == base.key]
+            self.chat.choose(actor, *(voices * 2)[:2], Sampling())
         self._keep(actor, {"begun": now()})
         return question
 
@@ -113,7 +117,8 @@ class Guide:
             return path if path.is_file() else self.shelf.path(name)
 
         title = f"First run: 1 correction of mine, {len(pairs)} by the oracle"
-        run = self.training.start_with(actor, [own, *pairs], RECIPES["demo"], picture, title)
+        base = self.host.world_base
+        run = self.training.start_with(actor, [own, *pairs], RECIPES["demo"], picture, title, base=base)
         self._keep(actor, {**memory, "run": run})
 
     def ask_again(self, actor: Actor) -> str:
@@ -126,7 +131,7 @@ class Guide:
             raise InvalidData("Nothing was trained yet.", "It is asked what it has learnt.", "Train first.")
         voice = self.training.voice_of(actor, memory["run"])
         question = self.recorded.put_scene_into_chat(actor, pair.provenance.source, pair.prompt.question)
-        self.chat.choose(actor, BASELINE, voice, Sampling())
+        self.chat.choose(actor, self.host.world_base.key, voice, Sampling())
         return question
 
     def set_closed(self, actor: Actor, closed: bool) -> None:
@@ -193,7 +198,9 @@ class Guide:
         for turn in reversed(self.chat.open(actor).turns):
             for side in SIDES:
                 reply = getattr(turn, side)
-                if not reply.answer_id or turn.question != pair.prompt.question:
+                # half an answer, or none, is not yet true
+                whole = reply.answer_id and reply.finished and reply.text.strip()
+                if not whole or turn.question != pair.prompt.question:
                     continue
                 try:
                     answer = self.store.answer(reply.answer_id)
@@ -229,8 +236,12 @@ class Guide:
 
     # ---- the oracle's pairs: made once on a machine for all visitors, and no pair of the store
 
+    @property
+    def _identity(self) -> ModelIdentity:
+        return identify(self.host.bases, self.host.world_base)
+
     def _oracle_folder(self) -> Path:
-        mark = sha256(f"{self.host.identity} {ORACLE_PAIRS}".encode()).hexdigest()[:12]
+        mark = sha256(f"{self._identity} {ORACLE_PAIRS}".encode()).hexdigest()[:12]
         return self.settings.data_dir / "first_run" / mark
 
     def _make_pairs(self, folder: Path) -> Iterator[int]:
@@ -247,7 +258,7 @@ class Guide:
             rows, first = [], 0
             yield 0
             while len(rows) < ORACLE_PAIRS:
-                with self.host.bases.using(self.host.first) as model:
+                with self.host.bases.using(self.host.world_base) as model:
                     made = self._answer_scenes(model, world, range(first, first + SCENES_AT_ONCE), place / "images")
                     rows += [json.dumps(pair.to_row(), ensure_ascii=False) for pair in made]
                 first += SCENES_AT_ONCE
@@ -279,7 +290,7 @@ class Guide:
                     edits=corrected.edits,
                     outcome="corrected",
                     provenance=Provenance(
-                        model=self.host.identity,
+                        model=self._identity,
                         sampling=sampling,
                         row_layout=("baseline",),
                         created=now(),

@@ -49,14 +49,18 @@ class Hints:
         self.corrections.open(actor, answer_id)
         if self.host.borrows_gpu:
             return "No suspect words are marked here: reading an answer would take of your GPU time."
-        server = self.store.answer(answer_id).extra.get("server")
-        if (
-            not server
-            or self.host.loaded
-            or self.store.is_blind(answer_id, worker_id(self.corrections.settings, actor))
-        ):
+        if self.store.is_blind(answer_id, worker_id(self.corrections.settings, actor)):
             return ""
         if self.store.recall(memory_key(answer_id)) is not None:
+            return ""
+        answer = self.store.answer(answer_id)
+        server = answer.extra.get("server")
+        if not server and self.host.bases.take_turns and self.host.base_of_identity(answer.model).model is None:
+            return (
+                "No suspect words are marked: they come from the model that answered, and that one is out of memory, "
+                "because the models here take turns. Ask it something and open the answer again."
+            )
+        if not server or self.host.loaded:
             return ""
         return (
             f"No suspect words are marked: they come from the probability of each token. {server} does not tell it, "

@@ -64,7 +64,8 @@ class ModelHost:
         self.settings, self._runs = settings, runs
         self._pins = Pins(settings.data_dir / "models.json")
         self.bases = Bases(self._pins, self._check_room)
-        self.first = self._add(find_entry(settings.model, settings.revision), "")
+        self.first = self._open(find_entry(settings.model, settings.revision), BASELINE)
+        self.bases.all.append(self.first)
         self.remotes: dict[str, RemoteModel] = {}
         if settings.remotes:
             from rlhfv.models.remote import open_remotes
@@ -114,10 +115,10 @@ class ModelHost:
         """Whether the first base answers on a GPU that is lent by the call; the demo model does not need one."""
         return on_zero_gpu() and self.entry.id not in SHIPPED
 
-    def put_beside(self, name: str) -> Base:
+    def put_beside(self, name: str, check: Callable[[Base], None] = lambda base: None) -> Base:
         """Puts a base beside the first, and with it the one that it is compared with where it has such; both in the
-        place of others, whose answers are completed first. Nothing is loaded yet. Raises `ModelUnavailable` where it
-        cannot stand there."""
+        place of others, whose answers are completed first; they stay where `check` raises. Nothing is loaded yet.
+        Raises `ModelUnavailable` where it cannot stand there."""
         entry = find_entry(name)
         if not entry.source or entry.id == self.entry.id or not self.entry.source:
             raise ModelUnavailable(
@@ -131,10 +132,12 @@ class ModelHost:
                 "Its GPU is lent by the call, to one model that was put there before the page was served.",
                 "Duplicate the Space with that model, or give it a GPU of its own.",
             )
+        base = self._open(entry, f"{BESIDE}{entry.id}")
+        check(base)
         self.take_away()
-        base = self._add(entry, f"{BESIDE}{entry.id}")
+        self.bases.all.append(base)
         if entry.beside and (counterpart := find_entry(entry.beside)).id != self.entry.id:
-            self._add(counterpart, f"{BESIDE}{counterpart.id}")
+            self.bases.all.append(self._open(counterpart, f"{BESIDE}{counterpart.id}"))
         return base
 
     def take_away(self) -> None:
@@ -161,12 +164,18 @@ class ModelHost:
     def hand_over(self) -> None:
         """On ZeroGPU: loads the base with all adapters that are named, in this thread, which must be the main one, and
         before the page is served. Elsewhere nothing. Raises `ModelUnavailable`."""
+        if self.borrows_gpu and self.settings.base_weights == "4-bit":
+            raise ModelUnavailable(
+                f"{self.entry.title} was to be held in 4 bits on a Space whose GPU is lent by the call.",
+                "It is put there from the processor's memory, where 4-bit layers do not work.",
+                "Leave --base-weights out, or give the Space a GPU of its own.",
+            )
         if self.borrows_gpu:
             from rlhfv.models.zero import ZeroModel
 
             adapters = [*(adapter.source for adapter in self.entry.adapters), *self.settings.adapters]
             self.first.model, self.first.stays = ZeroModel.load(self.entry, adapters), True
-            self._pins.note(self.entry, self.first.model.identity.revision)
+            self.bases.settle(self.first, self.first.model.identity)
 
     def require_own_machine(self, what: str, base: Base) -> None:
         """Raises `RunFailed` where the base has a GPU for seconds at a time only."""
@@ -375,10 +384,8 @@ class ModelHost:
         """The key of the base of a voice; the first one's for what is not offered any more. Fetches nothing."""
         return next((voice.base for voice in self.voices(actor) if voice_id in (voice.id, voice.source)), BASELINE)
 
-    def _add(self, entry: Entry, key: str) -> Base:
-        base = Base(self._pins.pin(entry), key, self._load_options)
-        self.bases.all.append(base)
-        return base
+    def _open(self, entry: Entry, key: str) -> Base:
+        return Base(self._pins.pin(entry), key, self._load_options)
 
     def _load_options(self, entry: Entry) -> dict:
         """How a base is loaded; on ZeroGPU the second one stays on the processor."""

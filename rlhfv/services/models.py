@@ -51,18 +51,13 @@ class Models:
         the aligned one where there is one. The model is loaded with the next question.
 
         Raises:
-            ModelUnavailable: there is none, or it does not fit even alone.
+            ModelUnavailable: there is none, or it does not fit even alone; those that are there stay.
         """
         actor.require("manage")
         name = name.strip()
         if not name:
             raise InvalidData("No model was named.", "There is nothing to put there.", "Choose one from the list.")
-        base = self.host.put_beside(name)
-        try:
-            self.host.bases.require_fits(base)
-        except Exception:
-            self.host.take_away()
-            raise
+        base = self.host.put_beside(name, self.host.bases.require_fits)
         state = self.chat.open(actor)
         voices = [voice for voice in self.host.voices(actor) if voice.base == base.key]
         counterpart = next((other.key for other in self.host.others if other is not base), None)

@@ -30,7 +30,7 @@ class Pins:
         if not entry.known or entry.revision:
             return
         with self._lock:
-            noted = self.read() | {entry.source: commit}
+            noted = {entry.source: commit} | self.read()
             beside = self._path.with_suffix(".new")
             beside.write_text(json.dumps(noted, indent=1, sort_keys=True) + "\n", encoding="utf-8")
             os.replace(beside, self._path)

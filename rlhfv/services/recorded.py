@@ -143,7 +143,7 @@ class RecordedComparisons:
 
     def _put(self, actor: Actor, picture: bytes, scene: str, question: str) -> str:
         image = self.chat.add_image(actor, picture)
-        if scene and self.host.entry.world is not None:
+        if scene and self.host.world is not None:
             self.store.set_image_source(image.name, scene)
         self.chat.new_conversation(actor)
         self.chat.set_images(actor, (image.name,))

@@ -226,10 +226,11 @@ class Training(OwnRuns):
         actor.require("train")
         return self.start_with(actor, self._pairs(actor), config, self.shelf.path, title, room)
 
-    def start_with(self, actor, pairs, config, image_path, title="", room=ANYWAY) -> str:
-        """Like `start`, on pairs that the caller names: an imported file, a selection."""
+    def start_with(self, actor, pairs, config, image_path, title="", room=ANYWAY, base: Base | None = None) -> str:
+        """Like `start`, on pairs that the caller names: an imported file, a selection; on `base` where it names that
+        too, whatever the actor chose."""
         actor.require("train")
-        base = self.base_to_train(actor, here=room != ELSEWHERE)
+        base = base or self.base_to_train(actor, here=room != ELSEWHERE)
         report = check_run(pairs, config, base.entry, image_path, here=room != ELSEWHERE)
         if not report.usable:
             raise none_usable(report)
@@ -266,14 +267,21 @@ class Training(OwnRuns):
         for voice in self.host.voices(actor):
             if voice.source == str(folder.adapter):
                 return voice.id
-        if self.run(actor, run_id).has_model:
+        run = self.run(actor, run_id)
+        if run.has_model:
             raise RunFailed(
                 f"The run {run_id} made a whole model.",
                 "It is a base of its own, and no adapter of this one.",
                 "Export it and start the studio with that folder as --model, or --beside this one.",
             )
+        if run.has_adapter and run.state == "done":
+            raise RunFailed(
+                f"The adapter of the run {run_id} cannot answer here.",
+                f"It was trained on {run.config['base']['name']!r}, which is not among the models of this studio now.",
+                "Put that model beside the chat's, or start the studio with it.",
+            )
         raise RunFailed(
-            f"The run {run_id} has no adapter.", "It has not ended well.", "Wait for it, resume it, or read its log."
+            f"The run {run_id} has no adapter.", f"The run is {run.state}.", "Wait for it, resume it, or read its log."
         )
 
     # ---- after a run

@@ -31,7 +31,7 @@ from rlhfv.studio import (
     train,
 )
 from rlhfv.studio import guide as guide_strip
-from rlhfv.studio.gate import Gate, own_origin_only
+from rlhfv.studio.gate import Gate, is_local, own_origin_only
 from rlhfv.studio.sign_in import HubSignIn
 from rlhfv.studio.view import h, view
 from rlhfv.studio.visitor import VisitorCookie, actor, read_key
@@ -71,6 +71,7 @@ def build_app(services: Services) -> gr.Blocks:
         api.build(services)
         connect(services, Page(blocks, person, guide, tabs, tab, **built))
     blocks.queue(max_size=WAITING, default_concurrency_limit=8, api_open=False)
+    sessions.lighten(blocks)
     return blocks
 
 
@@ -91,7 +92,10 @@ def launch(services: Services, blocks: gr.Blocks | None = None, prevent_thread_l
     key = read_key(settings.data_dir)
     services.durable.start()
     services.expiring.start()
-    hosts = (settings.space.host,) if settings.space and settings.space.host else ()
+    hosts = (*settings.public_hosts, *((settings.space.host,) if settings.space and settings.space.host else ()))
+    # Gradio's tunnel passes on a name that nobody knows beforehand.
+    tunnel = options.get("share") or os.environ.get("GRADIO_SHARE", "").lower() == "true"
+    local = is_local(options.get("server_name", settings.host)) and "SPACE_ID" not in os.environ and not tunnel
     options = {
         "server_name": settings.host,
         "server_port": settings.port,
@@ -103,7 +107,14 @@ def launch(services: Services, blocks: gr.Blocks | None = None, prevent_thread_l
         "js": read_asset("studio.js"),
         "app_kwargs": {
             "middleware": [
-                Middleware(Gate, key=key, limits=services.limits, hosts=hosts, trusted="SPACE_ID" in os.environ),
+                Middleware(
+                    Gate,
+                    key=key,
+                    limits=services.limits,
+                    hosts=hosts,
+                    trusted="SPACE_ID" in os.environ,
+                    local=local,
+                ),
                 Middleware(
                     VisitorCookie,
                     key=key,

@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import gradio as gr
 
+from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.services import Actor, Services
 from rlhfv.studio.events import explain, private
+from rlhfv.studio.settings_form import SettingsForm
 from rlhfv.studio.visitor import actor
 
 # A dropdown takes an empty value for "nothing chosen", and the first base's key is empty.
@@ -39,3 +41,15 @@ def build(services: Services) -> tuple[gr.Dropdown, Callable[[Actor], dict]]:
 
     private(base.input, choose, base, [base])
     return base, show
+
+
+def reader(services: Services, form: SettingsForm) -> Callable[..., TrainingConfig]:
+    """What reads the form, whose last value is the choice of this page: the visitor's next run trains that base,
+    whatever another page of theirs chose. It raises `NotFound` where the base is no longer here."""
+
+    def read(who: Actor, *values) -> TrainingConfig:
+        if values[-1]:
+            services.training.choose_base(who, "" if values[-1] == FIRST else values[-1])
+        return form.read(*values[:-1])
+
+    return read

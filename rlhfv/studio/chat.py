@@ -10,8 +10,9 @@ from rlhfv.corrections.conversation import Sampling
 from rlhfv.corrections.images import MAX_BYTES
 from rlhfv.services import Actor, Services
 from rlhfv.services.chat import SIDES, ChatState
+from rlhfv.services.terms import TermsMissing
 from rlhfv.studio import chat_view as shown
-from rlhfv.studio import models_view, share, welcome
+from rlhfv.studio import models_view, share, terms_view, welcome
 from rlhfv.studio.events import HUB, MODEL, explain, private, script, throttle
 from rlhfv.studio.photo import photo
 from rlhfv.studio.picture import PictureBox
@@ -146,7 +147,8 @@ def build(services: Services) -> ChatTab:
                 edit = gr.Button("Edit last question", size="sm", min_width=140, scale=0, elem_id="edit-question")
                 swap = gr.Button("⇄ Swap", size="sm", min_width=80, scale=0, elem_id="swap")
                 new = gr.Button("New conversation", size="sm", min_width=140, scale=0, elem_id="new-conversation")
-    editing = gr.State(False)
+    terms = terms_view.build(services, "chat-")
+    editing, waits = gr.State(False), gr.State(("", ""))  # the judgement that is kept when the terms are agreed to
 
     columns = (left, right, votes, strip)
     settings = (temperature, top_p, tokens, seed)
@@ -321,20 +323,28 @@ def build(services: Services) -> ChatTab:
         stops.stop(actor(request).visitor)
 
     def vote(event: gr.EventData, request: gr.Request):
-        who = actor(request)
+        return judge_by(actor(request), "vote", event.ref)
+
+    def judge(event: gr.EventData, request: gr.Request):
+        return judge_by(actor(request), "faithful", event.ref)
+
+    def judge_by(who: Actor, kind: str, ref: str) -> dict:
         try:
-            note = chat.vote(who, event.ref)
+            # That nothing is wrong may take a correction back; a vote waits for no copy.
+            note = chat.vote(who, ref) if kind == "vote" else services.durable.told(chat.faithful(who, ref))
+        except TermsMissing:
+            return {**terms.ask(who), waits: (kind, ref)}
         except Exception as error:
             return {message: shown.alert(*explain(error))}
         return {**show(chat.open(who), note), message: []}
 
-    def judge(event: gr.EventData, request: gr.Request):
+    def agree_to(name: str, licence: str, consent: bool, then, read: str = "", request: gr.Request = None) -> dict:
         who = actor(request)
-        try:
-            note = chat.faithful(who, event.ref)
-        except Exception as error:
-            return {message: shown.alert(*explain(error))}
-        return {**show(chat.open(who), note), message: []}
+        closed, (kind, ref) = terms.keep(who, name, licence, consent, read), then
+        return {**closed, waits: ("", ""), **(judge_by(who, kind, ref) if kind else {})}
+
+    def close_terms():
+        return gr.Column(visible=False)
 
     def put_beside(name: str | None, request: gr.Request) -> dict:
         return change(lambda who: services.models.put_beside(who, name or ""), request)
@@ -365,9 +375,13 @@ def build(services: Services) -> ChatTab:
     private(new.click, start_over, None, [*outputs, editing])
     private(others.put.click, put_beside, others.name, outputs, **HUB)
     private(others.remove.click, take_away, None, outputs, **HUB)
-    private(votes.select, vote, None, [*columns, message])
+    judged = [*columns, message, terms.column, *terms.fields, waits]
+    script(private(votes.select, vote, None, judged).then, shown.FOCUS_TERMS)
     for side in (left, right):
-        private(side.select, judge, None, [*columns, message], trigger_mode="multiple")
+        script(private(side.select, judge, None, judged, trigger_mode="multiple").then, shown.FOCUS_TERMS)
+    agreed = private(terms.agree.click, agree_to, [*terms.fields, waits, terms.read], judged)
+    for event in (agreed, private(terms.cancel.click, close_terms, None, terms.column)):
+        script(event.then, shown.FOCUS_VOTES)
     private(share_it.click, share_last, None, shared)
     script(marks.input, "(on) => { document.body.classList.toggle('no-marks', !on); }", marks)
 

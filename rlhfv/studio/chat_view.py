@@ -5,6 +5,10 @@ from rlhfv.studio.marks import differing, marked
 from rlhfv.studio.view import Node, button, empty, h
 
 SHOWN_TURNS = 20
+FOCUS_TERMS = """() => {
+  setTimeout(() => document.querySelector('#chat-terms textarea, #chat-terms input')?.focus(), 60);
+}"""
+FOCUS_VOTES = "() => document.querySelector('#votes button')?.focus()"
 FOCUS_QUESTION = "() => document.querySelector('#question textarea')?.focus()"
 JUDGED = {
     "corrected": "Corrected",

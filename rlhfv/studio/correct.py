@@ -10,12 +10,12 @@ from rlhfv.corrections.edits import Edit
 from rlhfv.services import Actor, Services
 from rlhfv.services.correcting import FLAGS, SKIP_REASONS, EditorState
 from rlhfv.services.queue import Idle, Item
-from rlhfv.services.terms import LICENCES, Terms, TermsMissing
+from rlhfv.services.terms import TermsMissing
+from rlhfv.studio import terms_view
 from rlhfv.studio.chat_view import alert
 from rlhfv.studio.events import HINTS, explain, private, script
 from rlhfv.studio.pairs_view import short
 from rlhfv.studio.span_editor import CorrectionDocument, Hint, SpanEditor
-from rlhfv.studio.terms_view import agree_label, terms_text
 from rlhfv.studio.view import Node, button, empty, h, view
 from rlhfv.studio.viewer import show, viewer
 from rlhfv.studio.visitor import actor
@@ -25,7 +25,9 @@ FOCUS_EDITOR = """(answer) => {
   window.studio?.beginAnswer(answer?.answer_id);
   setTimeout(() => {
     const editor = document.getElementById('editor');
-    if (!editor?.contains(document.activeElement)) editor?.querySelector('[contenteditable]')?.focus();
+    const asked = document.querySelector('#annotator textarea, #annotator input');
+    if (asked?.getClientRects().length) asked.focus();
+    else if (!editor?.contains(document.activeElement)) editor?.querySelector('[contenteditable]')?.focus();
   }, 60);
 }"""
 # The editor says that it is saving; what came of it stands below it, or in the dialog.
@@ -50,7 +52,7 @@ class CorrectTab:
 
 
 def build(services: Services) -> CorrectTab:
-    corrections = services.corrections
+    corrections, told = services.corrections, services.durable.told
 
     bar = view(elem_id="correct-bar")
     with gr.Row(elem_classes="workbench correct"):
@@ -81,27 +83,8 @@ def build(services: Services) -> CorrectTab:
             terms_again = gr.Button(
                 "Name, licence and consent …", size="sm", elem_id="terms-again", elem_classes="link"
             )
-    with gr.Column(visible=False, elem_id="terms", elem_classes="dialog") as dialog:
-        view(*terms_text(services.consent.house), elem_id="terms-text")
-        name = gr.Textbox(
-            label="Your name or a pseudonym",
-            info="Shown as the annotator; may stay empty.",
-            max_length=80,
-            elem_id="annotator",
-        )
-        licence = gr.Dropdown(
-            list(LICENCES), value=LICENCES[0], label="Licence of your corrections", elem_id="licence"
-        )
-        consent = gr.Checkbox(
-            False, label="I agree that my corrections may be published under this licence", elem_id="consent"
-        )
-        with gr.Row(elem_classes="tight"):
-            agree = gr.Button(agree_label(services.consent.house), variant="primary", size="sm", elem_id="terms-agree")
-            cancel = gr.Button("Cancel", size="sm", elem_id="terms-cancel")
-    saving = gr.State(False)
-    # Which text stood there is known by the page alone: it may be older than this process.
-    house = services.consent.house
-    read_terms = gr.Textbox(house.version if house else "", visible=False)
+    terms = terms_view.build(services)
+    waits = gr.State("")  # what is done when the terms are agreed to
     seconds = gr.Number(0, visible=False)
 
     outputs = (bar, message, picture, editor, judgement, flags)
@@ -191,10 +174,10 @@ def build(services: Services) -> CorrectTab:
                 document.shown(),
             )
         except TermsMissing:
-            return {**asked_terms(who), saving: True}
+            return {**terms.ask(who), waits: "save"}
         except Exception as error:
             return {message: alert(*explain(error))}
-        closed = {dialog: gr.Column(visible=False), saving: False}
+        closed = {**terms.close(), waits: ""}
         try:
             state = corrections.open(who, document.answer_id)
         except Exception as error:
@@ -212,44 +195,40 @@ def build(services: Services) -> CorrectTab:
         who_says: str,
         under: str,
         agreed: bool,
-        then_save: bool,
+        then: str,
         read: str = "",
+        why: str = "",
         request: gr.Request = None,
     ) -> dict:
-        who = actor(request)
-        services.consent.agree(who, read)
-        corrections.set_terms(who, Terms(under, bool(agreed), who_says.strip()))
-        if then_save:
+        closed = terms.keep(actor(request), who_says, under, agreed, read)
+        if then == "save":
             return save(document, marked, active, request)
-        return {
-            dialog: gr.Column(visible=False),
-            message: [h("p.done", "Noted. It holds for pairs from now on.", role="status")],
-        }
-
-    def asked_terms(who: Actor) -> dict:
-        known = corrections.terms(who) or Terms()
-        return {
-            dialog: gr.Column(visible=True),
-            name: known.annotator,
-            licence: known.licence,
-            consent: known.consent,
-        }
+        if then:
+            done = skip_it(document, why, request) if then == "skip" else judge_faithful(document, request)
+            return {**closed, waits: "", **done}
+        return {**closed, message: _done(told("Noted. It holds for pairs from now on."))}
 
     def ask_terms(request: gr.Request) -> dict:
-        return {**asked_terms(actor(request)), saving: False}
+        return {**terms.ask(actor(request)), waits: ""}
 
     def close_terms():
         return gr.Column(visible=False)
 
     def judge_faithful(document: CorrectionDocument, request: gr.Request) -> dict:
         who = actor(request)
-        corrections.faithful(who, document.answer_id, document.shown())
-        return open_answer(who, None, _judged("Noted: nothing wrong in that answer.", document.answer_id))
+        try:
+            corrections.faithful(who, document.answer_id, document.shown())
+        except TermsMissing:
+            return {**terms.ask(who), waits: "faithful"}
+        return open_answer(who, None, _judged(told("Noted: nothing wrong in that answer."), document.answer_id))
 
     def skip_it(document: CorrectionDocument, why: str, request: gr.Request) -> dict:
-        who = actor(request)
-        corrections.skip(who, document.answer_id, why or SKIP_REASONS[0], document.shown())
-        return open_answer(who, None, _judged(f"Skipped: {why}.", document.answer_id))
+        who, why = actor(request), why or SKIP_REASONS[0]
+        try:
+            corrections.skip(who, document.answer_id, why, document.shown())
+        except TermsMissing:
+            return {**terms.ask(who), waits: "skip"}
+        return open_answer(who, None, _judged(told(f"Skipped: {why}."), document.answer_id))
 
     def open_next(document: CorrectionDocument, request: gr.Request) -> dict:
         return put_next(actor(request), document.answer_id or None)
@@ -260,7 +239,7 @@ def build(services: Services) -> CorrectTab:
             return open_next(document, request)
         if event.act == "reopen":
             services.queue.reopen(who, event.ref)
-            return open_answer(who, event.ref, _done("It is yours to judge again."))
+            return open_answer(who, event.ref, _done(told("It is yours to judge again.")))
         if event.act == "resubmit":
             services.reviewing.resubmit(who, event.ref)
             return put_next(who, document.answer_id, _done("Submitted again as it was; a reviewer looks at it."))
@@ -268,19 +247,21 @@ def build(services: Services) -> CorrectTab:
         note = "Undone: the pair is as it was before."
         if undone.pair is None:
             note = "Undone: the pair is deleted; its history can bring it back."
-        return {message: _done(services.durable.told(note))}
+        return {message: _done(told(note))}
 
     private(editor.input, keep_draft, editor, None, trigger_mode="always_last")
     private(editor.opened, bring_hints, editor, editor, trigger_mode="always_last", **HINTS)
-    saved_to = [bar, message, dialog, saving, name, licence, consent]
+    asked_to = [terms.column, waits, *terms.fields]
+    saved_to = [bar, message, *asked_to]
     saved_by = {"trigger_mode": "always_last", "js": ACTIVE}
     script(private(editor.submit, save, [editor, flags, seconds], saved_to, **saved_by).then, AFTER_SAVE)
-    agreed = [editor, flags, seconds, name, licence, consent, saving, read_terms]
-    script(private(agree.click, agree_to, agreed, saved_to, js=ACTIVE).then, BACK_TO_EDITOR)
-    private(terms_again.click, ask_terms, None, [dialog, name, licence, consent, saving])
-    script(private(cancel.click, close_terms, None, dialog).then, BACK_TO_EDITOR)
-    script(private(nothing.click, judge_faithful, editor, outputs).then, FOCUS_EDITOR, editor)
-    script(private(skip.click, skip_it, [editor, reason], outputs).then, FOCUS_EDITOR, editor)
+    agreed = [editor, flags, seconds, *terms.fields, waits, terms.read, reason]
+    script(private(terms.agree.click, agree_to, agreed, [*outputs, *asked_to], js=ACTIVE).then, BACK_TO_EDITOR)
+    private(terms_again.click, ask_terms, None, asked_to)
+    script(private(terms.cancel.click, close_terms, None, terms.column).then, BACK_TO_EDITOR)
+    judged_to = [*outputs, *asked_to]
+    script(private(nothing.click, judge_faithful, editor, judged_to).then, FOCUS_EDITOR, editor)
+    script(private(skip.click, skip_it, [editor, reason], judged_to).then, FOCUS_EDITOR, editor)
     # Nobody waits for anything here: past the queue the next answer is there sooner.
     script(private(following.click, open_next, editor, outputs, queue=False).then, FOCUS_EDITOR, editor)
     for part in (bar, message):

@@ -21,8 +21,8 @@ CHANGES = {
     "chat": """chat chat_ask chat_suggest chat_regenerate chat_upload chat_add_another chat_new_scene
         chat_choose_example chat_strip_action chat_choose chat_swap_columns chat_start_over backends_sign_out
         backends_sign_in_by_hand share_act welcome_act guide_act""",
-    "correct": """correct chat_vote chat_judge correct_keep_draft correct_save correct_agree_to correct_judge_faithful
-        correct_skip_it correct_act pairs_act pairs_import_file publish_set_named""",
+    "correct": """correct chat_vote chat_judge chat_agree_to correct_keep_draft correct_save correct_agree_to
+        correct_judge_faithful correct_skip_it correct_act pairs_act pairs_import_file publish_set_named""",
     "review": "review_accept_pair review_send_pair_back review_choose_first review_choose_second review_merge_both",
     "train": """train_act train_start_run train_answer train_add_oracle train_export_adapter evaluate_act
         evaluate_start_run evaluate_answer_room base_choice_choose""",
@@ -32,7 +32,8 @@ CHANGES = {
         people_set_password people_act chat_put_beside chat_take_away""",
 }
 SHOWS = {
-    "": "wiring_show_person chat_stop_all chat_leave_edit correct_close_terms train_stop_all train_name_start",
+    "": """wiring_show_person chat_stop_all chat_leave_edit chat_close_terms correct_close_terms train_stop_all
+        train_name_start""",
     "chat": """wiring_open_page wiring_visit_chat chat_edit_last chat_share_last backends_choose guide_look
         guide_follow""",
     "correct": """guide_correct_it wiring_visit_correct wiring_visit_pairs wiring_visit_statistics wiring_correct_this

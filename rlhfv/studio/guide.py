@@ -171,8 +171,8 @@ def _train(guided: Guided) -> list[Node]:
     return [
         h(
             "p",
-            "Your correction is saved. One alone would change nothing that can be seen, so this run trains on it "
-            f"together with {ORACLE_PAIRS} that the oracle of the drawn world made. It takes about two minutes.",
+            "One correction alone would change nothing that can be seen, so this run trains on yours together with "
+            f"{ORACLE_PAIRS} that the oracle of the drawn world made. It takes about two minutes.",
         ),
         button("Train now", "train", kind="primary"),
     ]

@@ -63,7 +63,7 @@ def build(services: Services) -> ModelsView:
 def describe(one) -> str:
     """A known model in one line: weights in 16 bits, licence, and what it is compared with."""
     pair = ", with an aligned adapter" if one.aligned else f", beside {one.beside}" if one.beside else ""
-    return f"{one.title}: {gigabytes(int(one.weights()))}, {one.licence}{pair}"
+    return f"{one.title}: {gigabytes(int(one.weights))}, {one.licence}{pair}"
 
 
 def facts(one: ModelFacts) -> Node:

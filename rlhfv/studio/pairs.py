@@ -268,7 +268,10 @@ def build(services: Services) -> PairsTab:
         if job.error:
             yield {files: alert(*job.error)}
         else:
-            yield {files: shown.import_report(job.result), **refresh(who, "", *searched)}
+            report = shown.import_report(job.result)
+            if missing := services.durable.told(""):
+                report = [*report, h("p.warning", missing.strip(), role="status")]
+            yield {files: report, **refresh(who, "", *searched)}
 
     # Gradio's `input` of a text field does not tell of what is pasted, deleted or typed on a screen keyboard.
     private(text.change, search, [found, *filters], outputs, trigger_mode="always_last")

@@ -214,7 +214,10 @@ def build(services: Services) -> PublishTab:
 
     def set_named(wanted, chosen, run_id, request: gr.Request):
         who = actor(request)
-        return attempt(who, chosen, run_id, lambda: publishing.set_named(who, bool(wanted)))
+        shown_then = attempt(who, chosen, run_id, lambda: publishing.set_named(who, bool(wanted)))
+        done = "Your name goes with your pairs." if wanted else "Your pairs carry no name."
+        told = services.durable.told(done)
+        return shown_then if told == done else {**shown_then, message: [h("p.done", told, role="status")]}
 
     places = list(outputs)
     for event in (sign_in.click, token.submit):

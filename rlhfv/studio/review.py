@@ -128,6 +128,7 @@ def build(services: Services) -> ReviewTab:
 
     def done(who: Actor, text: str, pair_id: str, start: int) -> dict:
         """The next pair that waits, and a way back."""
+        text = services.durable.told(text)
         note = h("p.done", h("span", text, role="status"), button("Undo", "undo", pair_id, "quiet"))
         return show_tab(who, "", start, [note])
 
@@ -168,7 +169,8 @@ def build(services: Services) -> ReviewTab:
         if event.act != "undo":
             return gr.skip()
         reviewing.undo(who, event.ref)
-        return show_tab(who, event.ref, start, [h("p.done", "Undone: the pair is as it was before.", role="status")])
+        note = services.durable.told("Undone: the pair is as it was before.")
+        return show_tab(who, event.ref, start, [h("p.done", note, role="status")])
 
     private(listing.select, select, offset, outputs, trigger_mode="multiple")
     private(pager.select, turn, None, outputs)

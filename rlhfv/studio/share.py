@@ -41,11 +41,15 @@ def build(services: Services) -> tuple[gr.HTML, Callable[[Actor], dict | None]]:
             return None
         try:
             if event.act == "publish":
-                return show(who, sharing.publish(who, str(event.ref)))
-            sharing.withdraw(who, str(event.ref))
+                link, done = sharing.publish(who, str(event.ref)), "The link is public."
+            else:
+                sharing.withdraw(who, str(event.ref))
+                link, done = "", "The link is withdrawn."
         except Exception as error:
             return show(who, problem=" ".join(explain(error)))
-        return show(who)
+        # The list of links says what was done; a word only where a restart would take it back.
+        told = services.durable.told(done)
+        return show(who, link, "" if told == done else told)
 
     private(panel.select, act, None, panel)
     return panel, show

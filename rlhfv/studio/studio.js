@@ -101,9 +101,9 @@
       event.preventDefault();
       document.getElementById("next-answer").click();
     }
-    const dialog = document.querySelector(".dialog");
-    if (!dialog || dialog.offsetParent === null && getComputedStyle(dialog).position !== "fixed") return;
-    if (event.key === "Escape") dialog.querySelector("#terms-cancel")?.click();
+    const dialog = [...document.querySelectorAll(".dialog")].find((node) => node.getClientRects().length);
+    if (!dialog) return;
+    if (event.key === "Escape") dialog.querySelector("[id$='terms-cancel']")?.click();
     if (event.key !== "Tab") return;
     const stops = [...dialog.querySelectorAll("input, button, textarea, select")].filter((node) => !node.disabled && node.offsetParent);
     const last = stops.at(-1), edge = event.shiftKey ? stops[0] : last;

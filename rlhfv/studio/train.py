@@ -69,6 +69,7 @@ def build(services: Services) -> TrainTab:
             title = gr.Textbox(label="Name of the run", placeholder="Optional", max_length=120, elem_id="run-title")
             base, show_base = base_choice.build(services)
             form = build_form()
+            read_form = base_choice.reader(services, form)
             source = view(elem_id="recipe-source")
             away = backends.build(services)
             with gr.Row(elem_classes="tight start-row"):
@@ -110,7 +111,7 @@ def build(services: Services) -> TrainTab:
         *(after, reask, export, log, chosen, seen, timer, ended),
     )
     outputs = (*run_outputs, pairs, command, source, message, base, *away.outputs)
-    described = (*away.inputs, parent, title, *form.inputs)
+    described = (*away.inputs, parent, title, *form.inputs, base)
 
     def show_runs(who: Actor, run_id: str, compared=(), sure: str = "", before=None, only_news: bool = False):
         """The list and one run. With `only_news` it skips when nothing changed since `before`.
@@ -222,7 +223,7 @@ def build(services: Services) -> TrainTab:
 
     def start_with(who: Actor, room: str, before, copy_of: str, name: str, *values) -> Iterator[dict]:
         def go() -> str:
-            config, given = form.read(*values), (name or "").strip()
+            config, given = read_form(who, *values), (name or "").strip()
             if copy_of:
                 return training.duplicate(who, copy_of, config, given, room).id
             return training.start(who, config, given, room)
@@ -256,7 +257,7 @@ def build(services: Services) -> TrainTab:
         where, repo, minutes, container = place
         yield {message: [progress(None, "Asking the Hub …" if not act else "Sending the run …")]}
         try:
-            config = form.read(*values)
+            config = read_form(who, *values)
             asked = [] if act else away.question(who, where, repo, minutes, config, copy_of)
             if not asked:
                 yield {message: [progress(None, "Sending the run …")]}
@@ -346,17 +347,17 @@ def build(services: Services) -> TrainTab:
 
     def describe(request: gr.Request, where, repo, minutes, container, copy_of, name, *values):
         try:
-            place, config = (where, repo, minutes, container), form.read(*values)
+            place, config = (where, repo, minutes, container), read_form(actor(request), *values)
             told = tell_command(request, place, config, (name or "").strip(), copy_of)
         except Exception as error:
             return {command: alert(*explain(error)), checked: []}
         return {command: told, checked: []}
 
     def check_run(request: gr.Request, where, copy_of, *values):
-        who = actor(request)
+        who, here = actor(request), where == backends.HERE
         yield {checked: [progress(None, "Checking every pair …")]}
         try:
-            yield {checked: train_view.check(training.check(who, form.read(*values), copy_of, where == backends.HERE))}
+            yield {checked: train_view.check(training.check(who, read_form(who, *values), copy_of, here))}
         except Exception as error:
             yield {checked: alert(*explain(error))}
 
@@ -422,10 +423,10 @@ def build(services: Services) -> TrainTab:
     private(compare.input, compare_with, kept, run_outputs)
     private(copied.select, forget_copy, described, [parent, copied, command, checked])
     private(form.recipe.input, choose_recipe, described[:7], [*form.inputs, source, command, checked])
-    changed = (*(part.change for part in (*away.inputs, title)), *(part.input for part in form.inputs[1:]))
+    changed = (*(part.change for part in (*away.inputs, title)), *(part.input for part in (*form.inputs[1:], base)))
     for event in changed:
         private(event, describe, described, [command, checked], trigger_mode="always_last")
-    private(check.click, check_run, [away.inputs[0], parent, *form.inputs], checked)
+    private(check.click, check_run, [away.inputs[0], parent, *form.inputs, base], checked)
     for event, function, before in ((start.click, start_run, [seen]), (message.select, answer, [seen, about])):
         script(private(event, function, [*before, *described], began, **HUB).then, SHOW_RUN)
     private(away.inputs[0].input, name_start, away.inputs[0], start, trigger_mode="always_last")

@@ -99,8 +99,9 @@ def label(recorded: Recorded) -> str:
     on = f"{day.day} {day:%B %Y}"
     if recorded.by_people:
         return f"taken on {on} from {recorded.source.name}. Words that people changed are marked."
-    base = recorded.left.voice.partition(":")[0]
-    with_ = base if recorded.right.voice.startswith(base) else f"{recorded.left.voice} and {recorded.right.voice}"
+    left, right = recorded.left.voice, recorded.right.voice
+    base, colon, _ = left.partition(": ")
+    with_ = base if colon and right.startswith(f"{base}: ") else f"{left} and {right}"
     about = ", about a drawn scene" if recorded.scene else ""
     return f"on {on} with {with_}{about}. Words that differ are marked."
 

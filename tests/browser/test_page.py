@@ -100,6 +100,7 @@ def test_tabs_have_addresses(address, open_page):
     page.locator("#pairs-search").wait_for()
 
 
+@pytest.mark.slow
 def test_no_tab_scrolls_sideways_on_a_phone(studio, address, open_page):
     page = open_page(address, viewport={"width": 390, "height": 844})
     page.set_default_timeout(60_000)

@@ -8,7 +8,7 @@ import pytest
 
 from rlhfv.ddpo.check import CheckReport
 from rlhfv.runs import local
-from tests.services.fakes import ScriptedModel
+from tests.services.fakes import ScriptedModel, load_instead
 
 pytestmark = pytest.mark.browser
 WORKERS = Path(__file__).parents[1] / "runs" / "workers.py"
@@ -19,7 +19,7 @@ def short(studio, monkeypatch):
     """Runs need 3 GB where 1 GB is free, the chat's model holds 2 GB; their work is counting slowly."""
     report = CheckReport(5, (), memory=3_000_000_000, available=1_000_000_000)
     monkeypatch.setattr("rlhfv.services.training.check_run", lambda *_, **__: report)
-    monkeypatch.setattr("rlhfv.models.local.LocalModel.load", lambda entry: ScriptedModel())
+    load_instead(monkeypatch, lambda entry: ScriptedModel())
     monkeypatch.setattr(local, "_free_memory", lambda: 1_000_000_000)
     monkeypatch.setattr(local, "build_command", lambda _, folder: [sys.executable, str(WORKERS), "slow", str(folder)])
     host = studio.services.host

@@ -14,6 +14,7 @@ from tests.publishing.test_photographs import put_dataset
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.slow
 def test_what_was_deployed_answers_from_its_own_folder_alone(hub, connect, open_page, tmp_path):
     """Deployed to a Hub, fetched from there as a Space is built, and started in a folder with nothing else."""
     commit = put_dataset(hub, connect, tmp_path)

@@ -9,7 +9,7 @@ from PIL import Image
 from rlhfv.cli import main
 from rlhfv.ddpo.check import CheckReport
 from rlhfv.runs import local
-from tests.services.fakes import ScriptedModel, scripted_entry
+from tests.services.fakes import ScriptedModel, load_instead, scripted_entry
 
 WORKERS = Path(__file__).parents[1] / "runs" / "workers.py"
 ROW = {"question": "What is there?", "rejected": "A dog 🐶 sits.", "chosen": "A cat 🐶 sits."}
@@ -35,7 +35,7 @@ def scripted(monkeypatch):
     """A model with scripted answers behind the true services."""
     model = ScriptedModel()
     monkeypatch.setattr("rlhfv.services.model_host.find_entry", lambda *_: scripted_entry())
-    monkeypatch.setattr("rlhfv.models.local.LocalModel.load", lambda *_, **__: model)
+    load_instead(monkeypatch, lambda *_, **__: model)
     return model
 
 

@@ -1,7 +1,7 @@
 """What the pages under rlhfv/docs say is run: every line of a block marked `sh`, page by page, in one folder.
 
-The heavy parts are the small stand-ins of this folder's tests, except on the page about recipes, where a true run is
-trained. What needs other programs is marked `console` or `text`; of that, our own commands are parsed.
+The heavy parts are the small stand-ins of this folder's tests, except on the pages of `TRUE`, where the demo model
+answers and learns. What needs other programs is marked `console` or `text`; of that, our own commands are parsed.
 """
 
 import importlib.util
@@ -98,7 +98,8 @@ def shell(tmp_path, capsys, monkeypatch, data, picture, hub, connect):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OPENAI_API_KEY", "a-key")
-    (tmp_path / "photo.jpg").write_bytes(picture.read_bytes())
+    # Of this scene the demo model and its adapter say different things.
+    (tmp_path / "photo.jpg").write_bytes(DemoWorld().draw("validation", 10)[0])
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(picture.read_bytes())
     shell = Shell(capsys, monkeypatch)
@@ -115,7 +116,7 @@ def small(scripted, worker, monkeypatch):
     monkeypatch.setattr("rlhfv.services.backends.Backends._operations", lambda *_: (65e12 * 1500, 0.5))
 
 
-TRUE = ("models.md", "write_a_recipe.md")
+TRUE = ("deploy.md", "models.md", "write_a_recipe.md")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in TRUE])

@@ -55,6 +55,23 @@ def test_it_is_read_back_as_it_was_written_without_what_the_picture_told_of_its_
     assert credit(read.source) == "Picture: my camera by Ann (CC-BY-4.0)."
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"day": "2026-13-45"},
+        {"source": {"name": "x", "licence": "y", "revision": 5, "row": 1}},
+        {"source": {"name": "x", "licence": "y", "row": float("inf")}},
+        {"source": {"name": None, "licence": "y"}},
+        {"source": "my camera"},
+    ],
+)
+def test_a_day_or_a_source_that_is_none_is_refused_in_words(tmp_path, fields):
+    folder = write_recorded(MADE, encode(), tmp_path / "one")
+    change(folder, **fields)
+    with pytest.raises(InvalidData, match="cannot be shown"):
+        read_recorded(folder)
+
+
 def test_a_recording_is_never_mixed_with_another(tmp_path):
     write_recorded(MADE, encode(), tmp_path / "one")
     with pytest.raises(InvalidData, match="is there already"):

@@ -53,6 +53,7 @@ def test_packed_runs_end_with_the_losses_of_two_rows_a_pair(bases, images, pairs
     assert len(losses(tmp_path / "auto")) > 4
 
 
+@pytest.mark.slow
 def test_checkpointing_and_full_tuning_are_packed_too(bases, images, pairs, tmp_path):
     changes = {"checkpointing": {"gradient_checkpointing": True}, "full": {"full_tuning": True, "learning_rate": 1e-4}}
     for name, change in changes.items():

@@ -233,3 +233,14 @@ def test_a_model_says_whether_it_takes_several_images(loaded):
     demo = load_model("demo")
     assert not demo.takes_several_images, "it was never shown two"
     demo.unload()
+
+
+def test_what_torch_keeps_and_what_a_container_may_forget_counts_as_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 9000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
+    assert catalog.available_memory(torch.device("cuda")) == 1300
+    monkeypatch.setattr(catalog, "CONTAINER", tmp_path)
+    for name, text in (("max", "5000\n"), ("current", "4000\n"), ("stat", "anon 1000\ninactive_file 2500\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert catalog.available_memory(CPU) == 3500

@@ -92,7 +92,7 @@ def test_an_original_checkpoint_is_converted_once_and_stands_beside_its_base_wit
     hub_cache("openbmb/RLAIF-V-7B", write_original(like, tmp_path / "original"))
     base, aligned = (LocalModel.load(catalog.find_entry(name)) for name in ("llava-1.5-7b", "rlaif-v-7b"))
     assert aligned.identity.base == f"openbmb/RLAIF-V-7B@{COMMIT}"
-    assert aligned.folder == tmp_path / "converted" / "openbmb--RLAIF-V-7B" / COMMIT
+    assert aligned.folder == tmp_path / "hub" / "converted" / "openbmb--RLAIF-V-7B" / COMMIT
     assert pads_to_square(base.processor) and pads_to_square(aligned.processor)
     rows = [Row(None, one_turn(pictures[0]))]
     assert generate(base, rows)[0].text == generate(aligned, rows)[0].text, "the tiny ones have the same weights"
@@ -123,6 +123,10 @@ def test_four_bits_are_counted_and_refused_where_they_cannot_work(tmp_path, monk
     with pytest.raises(ModelUnavailable, match="run on cpu") as refusal:
         four_bit_chat(entry, torch.device("cpu"))
     assert "NVIDIA" in refusal.value.why and "--base-weights" in refusal.value.fix
+    # what is free just now refuses no layers: another base may leave for this one
+    monkeypatch.setattr("rlhfv.models.quantised.available_memory", lambda device: 0)
+    monkeypatch.setattr("rlhfv.models.quantised.possible_dtypes", lambda *_: (torch.bfloat16,))
+    assert four_bit_chat(entry, torch.device("cuda"))["dtype"] == torch.bfloat16
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelUnavailable, match="bitsandbytes is not installed"):
         four_bit_chat(entry, torch.device("cuda"))
@@ -135,6 +139,7 @@ def test_the_table_is_listed_for_people_and_machines(capsys):
     assert "aligned, beside llava-1.5-7b" in told
     assert main(["models", "gemma-3-4b", "--json"]) == 0
     [row] = json.loads(capsys.readouterr().out)["models"]
+    assert row["weights_16_bit"] == 8_600_000_000 and "fits" not in row, "answers need more than the weights"
     assert row["source"] == "google/gemma-3-4b-it" and row["decoding"]["temperature"] == 0 and row["aligned"] is None
     assert main(["models", "gpt-9"]) == 2
     assert "smolvlm" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from transformers import AutoModelForImageTextToText
 from rlhfv.cli import main
 from rlhfv.corrections.conversation import Prompt, Sampling
 from rlhfv.errors import ModelUnavailable
-from rlhfv.models.llava_layout import convert_llava
+from rlhfv.models.llava_layout import convert_llava, converted_copy
 from rlhfv.models.local import Row, answer_both, load_model
 from rlhfv.models.processors import load_processor
 from rlhfv.models.prompts import encode_prompt
@@ -187,3 +188,23 @@ def test_the_command_makes_a_model_that_answers(like, tmp_path, picture, capsys)
         assert text.strip()
     finally:
         model.unload()
+
+
+def test_the_copy_lies_in_the_cache_and_another_process_may_be_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def too_late(source, like, target):
+        target.mkdir(parents=True)
+        raise OSError(39, "Directory not empty")
+
+    monkeypatch.setattr("rlhfv.models.llava_layout.convert_llava", too_late)
+    copy = converted_copy("a/b", Path("snapshots/c1"), Path("like"))
+    assert copy == tmp_path / "hub" / "converted" / "a--b" / "c1" and copy.is_dir()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rlhfv.models.llava_layout.convert_llava", full)
+    with pytest.raises(ModelUnavailable, match="cannot be laid out") as refusal:
+        converted_copy("a/b", Path("snapshots/c2"), Path("like"))
+    assert "No space left" in refusal.value.why and refusal.value.fix

@@ -9,7 +9,7 @@ import torch
 
 from rlhfv.corrections.conversation import Sampling
 from rlhfv.errors import GenerationFailed, InvalidImage, ModelUnavailable
-from rlhfv.models.local import Row, answer_both, load_model
+from rlhfv.models.local import LocalModel, Row, answer_both, load_model
 from tests.models.conftest import (
     FAMILIES,
     GREEDY,
@@ -353,3 +353,22 @@ def test_tied_embeddings_count_as_present(tmp_path, pictures):
     model = load_model(str(folder))
     assert generate(model, [Row(None, one_turn(pictures[0]))])[0].tokens
     model.unload()
+
+
+@pytest.mark.parametrize(
+    ("target", "quantisation", "placed"),
+    [("cuda", None, {"": torch.device("cuda")}), ("cpu", None, None), ("cuda", object(), None)],
+)
+def test_weights_go_straight_to_the_gpu(monkeypatch, target, quantisation, placed):
+    given = {}
+
+    def load(folder, **options):
+        given.update(options)
+        raise OSError("far enough")
+
+    monkeypatch.setattr("rlhfv.models.catalog.choose_device", lambda name: torch.device(target))
+    monkeypatch.setattr("rlhfv.models.catalog.refuse_if_too_large", lambda *_: (torch.float32, None))
+    monkeypatch.setattr("rlhfv.models.local.AutoModelForImageTextToText.from_pretrained", load)
+    with pytest.raises(ModelUnavailable, match="cannot be loaded"):
+        LocalModel.load("demo", quantisation=quantisation)
+    assert given.get("device_map") == placed

@@ -57,6 +57,8 @@ def test_the_first_that_fit_are_taken_with_row_commit_licence_and_origin(hub, co
     assert [one.source.row, two.source.row] == [8, 9]
     source = one.source
     assert (source.revision, source.licence, source.origin) == (commit, "cc-by-nc-4.0", "LCS-558K")
+    fetch_photographs(Hub(False), f"{DATASET}@main", 1, tmp_path / "branch")
+    assert read_recorded(tmp_path / "branch" / "1").source.revision == commit, "a branch would be another one tomorrow"
     assert (one.left.voice, one.left.text) == ("Muffin", REJECTED)
     assert (one.right.voice, one.right.text, one.by_people) == (BY_PEOPLE, CHOSEN, True)
     assert one.question == "What is in picture 8?" and one.sampling is None

@@ -23,7 +23,7 @@ from rlhfv.services import Actor, build_services, local_actor
 from rlhfv.services.terms import Terms
 from rlhfv.settings import NO_MODEL, RemoteVoice, Settings
 from tests.remote.server import SAID
-from tests.services.fakes import ScriptedModel, scripted_entry
+from tests.services.fakes import ScriptedModel, load_instead, scripted_entry
 
 ADA = Actor("a" * 32)
 
@@ -178,7 +178,7 @@ def test_a_model_that_cannot_be_loaded_here_takes_nothing_from_the_server(open_s
     give_picture(services)
     services.host._model = None
     error = ModelUnavailable("It does not fit.", "It is too large.", "Take a smaller one.")
-    monkeypatch.setattr("rlhfv.models.local.LocalModel.load", lambda entry: (_ for _ in ()).throw(error))
+    load_instead(monkeypatch, lambda entry: (_ for _ in ()).throw(error))
     assert services.chat.waits_for_loading(ADA)
     turn = ask(services).turns[-1]
     assert turn.left.problem == ("It does not fit.", "It is too large.", "Take a smaller one.")

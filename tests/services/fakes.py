@@ -1,9 +1,10 @@
 """A model with scripted answers in place of the real one: the services above it are the real ones."""
 
 import time
-from types import SimpleNamespace
+from pathlib import Path
 
 from rlhfv.corrections.conversation import ModelIdentity
+from rlhfv.models.catalog import Entry
 from rlhfv.models.engine import Reading
 from rlhfv.models.local import Generated
 
@@ -78,4 +79,12 @@ def scripted_entry(**fields):
         "known": None,
         "beside": "",
     }
-    return SimpleNamespace(**{**values, **fields})
+    return Entry(**{**values, **fields})
+
+
+def load_instead(monkeypatch, load) -> None:
+    """`load` in the place of `LocalModel.load`, with nothing to measure or to fetch before it."""
+    monkeypatch.setattr("rlhfv.models.local.LocalModel.load", load)
+    monkeypatch.setattr("rlhfv.services.bases._fits", lambda *_: True)
+    monkeypatch.setattr("rlhfv.services.bases.fetch_files", lambda entry: Path(entry.source) / IDENTITY.revision)
+    monkeypatch.setattr("rlhfv.services.bases.download", lambda *_: Path(IDENTITY.revision))

@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from rlhfv.corrections.conversation import ModelIdentity, Sampling
 from rlhfv.errors import GenerationFailed, ModelUnavailable, NotFound
 from rlhfv.models.fetching import Progress
 from rlhfv.services import Actor, build_services
-from rlhfv.services.bases import Base, Bases
+from rlhfv.services.bases import Base, Bases, identify
 from rlhfv.services.pins import Pins
 from rlhfv.settings import Settings
 from rlhfv.studio.waiting import waiting_note
@@ -26,10 +27,11 @@ class Memory:
 
     def __init__(self, monkeypatch, **sizes: int):
         self.sizes, self.inside, self.most, self.events = sizes, {}, 0, []
-        self.slow = 0.0
+        self.slow, self.fetched, self.broken = 0.0, 0, set()
         monkeypatch.setattr("rlhfv.models.local.LocalModel.load", self.load)
         monkeypatch.setattr("rlhfv.services.bases.available_memory", lambda device: self.free)
         monkeypatch.setattr("rlhfv.services.bases.refuse_if_too_large", self.refuse)
+        monkeypatch.setattr("rlhfv.services.bases.fetch_files", self.fetch)
 
     @property
     def free(self) -> int:
@@ -39,20 +41,27 @@ class Memory:
         if self.sizes[entry.id] > available:
             raise ModelUnavailable(f"{entry.id} does not fit.", "It is too large.", "Take a smaller one.")
 
+    def fetch(self, entry):
+        """A folder of the snapshot; the newest commit has another name each time."""
+        self.fetched += 1
+        if entry.id in self.broken:
+            raise ModelUnavailable(f"{entry.id} cannot be fetched.", "Its owner asks first.", "Accept it.")
+        return Path(entry.revision or f"{self.fetched:040x}")
+
     def load(self, entry, **_):
         self.events.append(f"load {entry.id}")
         time.sleep(self.slow)
         self.refuse(entry, None, self.free)
-        model = Weights(self, entry.id)
+        model = Weights(self, entry.id, entry.revision)
         self.inside[entry.id] = model
         self.most = max(self.most, len(self.inside))
         return model
 
 
 class Weights(ScriptedModel):
-    def __init__(self, memory: Memory, name: str, delay: float = 0.0):
-        super().__init__(delay)
-        self.memory, self.identity = memory, ModelIdentity(name, "0" * 40)
+    def __init__(self, memory: Memory, name: str, commit: str):
+        super().__init__()
+        self.memory, self.identity = memory, ModelIdentity(name, commit)
         size = memory.sizes[name]
         self.model = SimpleNamespace(parameters=lambda: [SimpleNamespace(nbytes=size)])
 
@@ -132,6 +141,69 @@ def test_what_fits_nowhere_takes_nothing_out(tmp_path, monkeypatch):
     with bases.using(bases.all[0]):
         pass
     assert memory.events == ["load a"]
+
+
+def test_what_cannot_be_fetched_takes_nothing_out(tmp_path, monkeypatch):
+    memory = Memory(monkeypatch, a=60, b=60)
+    memory.broken.add("b")
+    bases = make(tmp_path, "a", "b")
+    with bases.using(bases.all[0]):
+        pass
+    with pytest.raises(ModelUnavailable, match="cannot be fetched"), bases.using(bases.all[1]):
+        pass
+    assert memory.events == ["load a"] and bases.all[0].model is not None
+
+
+def test_a_base_that_leaves_while_another_is_measured_is_not_taken_out_twice(tmp_path, monkeypatch):
+    memory = Memory(monkeypatch, a=60, b=60)
+    bases = make(tmp_path, "a", "b")
+    with bases.using(bases.all[0]):
+        pass
+    fetch = memory.fetch
+    monkeypatch.setattr("rlhfv.services.bases.fetch_files", lambda entry: bases.unload_idle(0) and fetch(entry))
+    with bases.using(bases.all[1]) as model:
+        assert model.identity.name == "b"
+    assert memory.events == ["load a", "unload a", "load b"] and not bases.all[0].leaving
+
+
+def test_a_base_keeps_its_commit_however_often_it_is_loaded(tmp_path, monkeypatch):
+    Memory(monkeypatch, a=60, b=60)
+    bases, found = make(tmp_path, "a", "b"), []
+    for base in (*bases.all, *bases.all):
+        with bases.using(base) as model:
+            found.append(model.identity.revision)
+    assert found[:2] == found[2:] and found[0] != found[1]
+
+
+def test_a_commit_is_named_without_the_weights(tmp_path, monkeypatch):
+    memory = Memory(monkeypatch, a=60)
+    asked = []
+    monkeypatch.setattr(
+        "rlhfv.services.bases.download", lambda *what: asked.append(what) or Path("snapshots") / ("c" * 40)
+    )
+    bases = make(tmp_path, "a")
+    assert identify(bases, bases.all[0]) == ModelIdentity("a", "c" * 40)
+    assert asked == [("a", None, ("config.json",))] and memory.events == []
+    with bases.using(bases.all[0]) as model:
+        assert model.identity.revision == "c" * 40, "the weights are those of the commit that was named"
+    pinned = Base(scripted_entry(revision="d" * 40))
+    assert identify(bases, pinned).revision == "d" * 40 and len(asked) == 1
+
+
+@pytest.mark.parametrize("others", [(), ("a",)])
+def test_four_bit_bases_are_measured_beside_what_can_leave(tmp_path, monkeypatch, others):
+    """The layers are told before anything leaves, so that they must not be refused for what is free just then."""
+    memory = Memory(monkeypatch, a=60, b=60, huge=200)
+    monkeypatch.setattr("rlhfv.services.bases.refuse_four_bit_if_too_large", memory.refuse)
+    bases = make(tmp_path, *others, "b", "huge")
+    for base in bases.all:
+        base.options = lambda entry: {"quantisation": "nf4"}
+    for base in bases.all[:-1]:
+        with bases.using(base):
+            pass
+    assert bases.take_turns == bool(others) and memory.events[-1] == "load b"
+    with pytest.raises(ModelUnavailable, match="huge does not fit"), bases.using(bases.all[-1]):
+        pass
 
 
 def test_one_base_is_used_while_the_other_is_loaded_beside_it(tmp_path, monkeypatch):
@@ -242,7 +314,8 @@ def test_while_a_model_is_fetched_or_loaded_the_page_is_told_what_it_waits_for(
     memory.slow = 0.2
     studio.chat.set_images(ada, (studio.chat.add_image(ada, picture).name,))
     told = [studio.chat.loading_status(ada) for _ in studio.chat.ask(ada, "What is it?", threading.Event())]
-    assert "Loading One …" in told and any("Loading Other …" in each and "take turns" in each for each in told)
+    assert {each[:13].split()[1] for each in told if each} == {"One", "Other"}, "whichever was first"
+    assert any("take turns" in each for each in told)
     assert told[-1] == ""
     fetched = (Progress("a/b", 1_200_000_000, 4_400_000_000),)
     monkeypatch.setattr("rlhfv.services.bases.downloads", lambda: fetched)
@@ -303,6 +376,7 @@ def test_the_first_commit_of_a_known_model_is_noted_and_kept(tmp_path):
     pins, entry = Pins(tmp_path / "models.json"), replace_entry(known=True)
     assert pins.pin(entry).revision is None
     pins.note(entry, "a" * 40)
+    pins.note(entry, "c" * 40)
     assert Pins(tmp_path / "models.json").pin(entry).revision == "a" * 40
     assert pins.pin(replace_entry(known=True, revision="b" * 40)).revision == "b" * 40
     assert pins.pin(replace_entry(known=False)).revision is None
@@ -331,3 +405,18 @@ def test_the_four_bit_setting_is_refused_in_three_parts_where_it_cannot_work(tmp
 
 def test_another_visitor_sees_the_same_bases(studio):
     assert [voice.id for voice in studio.host.voices(Actor("c" * 32))] == ["", "base:other"]
+
+
+def test_one_that_fits_nowhere_leaves_those_that_are_there(studio, memory, ada):
+    memory.sizes["huge"] = 200
+    with pytest.raises(ModelUnavailable, match="huge does not fit"):
+        studio.models.put_beside(ada, "huge")
+    assert [base.entry.id for base in studio.host.others] == ["other"]
+
+
+def test_four_bits_on_a_borrowed_gpu_are_refused_in_words(tmp_path, monkeypatch):
+    monkeypatch.setattr("rlhfv.services.model_host.on_zero_gpu", lambda: True)
+    services = build_services(Settings(data_dir=tmp_path, model="smolvlm", base_weights="4-bit"))
+    with pytest.raises(ModelUnavailable, match="in 4 bits") as refusal:
+        services.host.hand_over()
+    assert "--base-weights" in refusal.value.fix

@@ -13,9 +13,9 @@ from tests.services.fakes import scripted_entry
 @pytest.mark.parametrize(
     ("hours", "notice"),
     [
-        (1.0, "Pictures and chats that you do not correct are deleted 1 hour after your last question."),
-        (0.5, "Pictures and chats that you do not correct are deleted 30 minutes after your last question."),
-        (24.0, "Pictures and chats that you do not correct are deleted 24 hours after your last question."),
+        (1.0, "Pictures and chats that nobody judged or corrected are deleted 1 hour after your last question."),
+        (0.5, "Pictures and chats that nobody judged or corrected are deleted 30 minutes after your last question."),
+        (24.0, "Pictures and chats that nobody judged or corrected are deleted 24 hours after your last question."),
         (None, ""),
     ],
 )

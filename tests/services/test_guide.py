@@ -12,6 +12,7 @@ from rlhfv.models.demo.world import DemoWorld
 from rlhfv.runs.state import Run
 from rlhfv.services import Actor, build_services
 from rlhfv.services import guide as room
+from rlhfv.services.bases import Base
 from rlhfv.services.terms import Terms
 from rlhfv.settings import Settings
 from rlhfv.studio.guide import nodes, quoted
@@ -174,8 +175,59 @@ def test_it_is_for_who_may_train_on_the_demo_worlds_model(services, guide, monke
     guide.settings = replace(services.settings, team=True)
     assert guide.look(ANN) is None
     guide.settings = services.settings
-    monkeypatch.setattr(type(services.host), "entry", property(lambda host: scripted_entry()))
+    monkeypatch.setattr(type(services.host), "world_base", None)
     assert guide.look(ANN) is None and nodes(guide.look(ANN)) == []
+
+
+def test_it_trains_the_world_s_base_whatever_was_chosen_for_training(services, guide):
+    other = Base(scripted_entry(id="org/real", title="Real", source="org/real", revision="f" * 40), "base:org/real")
+    other.model = Painter()
+    services.host.bases.all.append(other)
+    services.training.choose_base(ANN, other.key)
+    ask(services, guide.begin(ANN))
+    correct(services)
+    list(guide.train(ANN))
+    assert guide.look(ANN).run.config["base"]["name"] == "scripted"
+
+
+def test_it_works_where_the_world_s_base_is_the_second(services, guide):
+    """So on a Space whose own model borrows a GPU."""
+    first = services.host.first
+    first.key = "base:scripted"
+    real = Base(scripted_entry(id="org/real", title="Real", source="org/real", revision="f" * 40))
+    services.host.bases.all.insert(0, real)
+    services.host.first = real
+    assert guide.look(ANN).stage == "offer"
+    question = guide.begin(ANN)
+    state = services.chat.open(ANN)
+    assert (state.left, state.right) == (first.key, first.key)
+    ask(services, question)
+    correct(services)
+    list(guide.train(ANN))
+    assert guide.look(ANN).run.config["base"]["name"] == "scripted" and real.model is None
+
+
+@pytest.mark.parametrize(("said", "finished"), [("", True), (RIGHT, False), (" \n", True)])
+def test_half_an_answer_or_none_is_not_said_to_be_true(services, guide, monkeypatch, said, finished):
+    question = guide.begin(ANN)
+    ask(services, question)
+    correct(services)
+    list(guide.train(ANN))
+    done = replace(guide.look(ANN).run, state="done", has_adapter=True)
+    monkeypatch.setattr(services.training, "run", lambda who, run: done)
+    monkeypatch.setattr(services.training, "voice_of", lambda who, run: OWN)
+    voice, known = services.host.voices(ANN)[0], services.host.voices
+    monkeypatch.setattr(services.host, "voices", lambda who: (*known(who), replace(voice, id=OWN, title="Mine")))
+    answer_both = Painter.answer_both
+
+    def answer(self, *arguments):
+        generated = yield from answer_both(self, *arguments)
+        return tuple(replace(one, text=said, finished=finished) for one in generated)
+
+    monkeypatch.setattr(Painter, "answer_both", answer)
+    guide.ask_again(ANN)
+    ask(services, question)
+    assert guide.look(ANN).stage == "again"
 
 
 def test_it_can_be_closed_and_opened_again(services, guide):

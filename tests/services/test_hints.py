@@ -80,6 +80,15 @@ def test_without_a_model_there_are_none_and_none_is_loaded(answered, ada, monkey
     assert services.store.recall(memory_key(first)) is None, "the next visit asks again"
 
 
+def test_a_base_that_is_out_because_models_take_turns_is_said_to_be(answered, ada, monkeypatch):
+    services, first, _ = answered
+    assert services.hints.why_none(ada, first) == ""
+    services.host._model = None
+    assert services.hints.why_none(ada, first) == "", "it was unloaded for another reason and may come back"
+    services.host.bases.take_turns = True
+    assert "take turns" in services.hints.why_none(ada, first)
+
+
 @pytest.mark.parametrize("error", [ModelUnavailable, GenerationFailed])
 def test_a_model_that_was_unloaded_or_fails_is_no_error(answered, ada, monkeypatch, error):
     services, first, _ = answered

@@ -13,7 +13,7 @@ from rlhfv.errors import InvalidData, ModelUnavailable
 from rlhfv.runs import local
 from rlhfv.services.memory import ANYWAY, ASK, UNLOAD, WAIT, MemoryShort, find_place
 from rlhfv.services.model_host import Voice
-from tests.services.fakes import ScriptedModel
+from tests.services.fakes import ScriptedModel, load_instead
 
 WORKERS = Path(__file__).parents[1] / "runs" / "workers.py"
 DEMO = RECIPES["demo"]
@@ -24,7 +24,7 @@ def training(services, monkeypatch):
     """Runs need 3 GB where 1 GB is free; their work is counting slowly, until they are stopped."""
     report = CheckReport(5, (), memory=3_000_000_000, available=1_000_000_000)
     monkeypatch.setattr("rlhfv.services.training.check_run", lambda *_, **__: report)
-    monkeypatch.setattr("rlhfv.models.local.LocalModel.load", lambda entry: ScriptedModel())
+    load_instead(monkeypatch, lambda entry: ScriptedModel())
     monkeypatch.setattr(local, "build_command", lambda _, folder: [sys.executable, str(WORKERS), "slow", str(folder)])
     monkeypatch.setattr(local, "_free_memory", lambda: 1_000_000_000)
     yield services.training

@@ -13,7 +13,7 @@ from rlhfv.services import recorded as room
 from rlhfv.services.guide import false_claims
 from rlhfv.settings import Settings, parse_app_arguments
 from rlhfv.studio.welcome import label, names, panel
-from tests.services.fakes import ScriptedModel, scripted_entry
+from tests.services.fakes import ScriptedModel, load_instead, scripted_entry
 from tests.studio.conftest import texts
 
 MINE = Source("my camera", "CC-BY-4.0", "Ann")
@@ -132,9 +132,23 @@ def test_a_folder_that_was_named_is_shown_or_refused_and_one_that_was_not_is_pas
     assert one.recorded.scene and "are not shown" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "told"),
+    [
+        ("gpt-4o", "gpt-4o-mini", "gpt-4o and gpt-4o-mini"),
+        ("llava:7b", "llava:13b", "llava:7b and llava:13b"),
+        ("Demo model: baseline", "Demo model: aligned", "Demo model"),
+    ],
+)
+def test_only_what_both_voices_are_called_stands_for_both(services, ada, left, right, told):
+    one = services.recorded.shown(ada)[0].recorded
+    named = replace(one, left=replace(one.left, voice=left), right=replace(one.right, voice=right))
+    assert f" with {told}, about" in label(named)
+
+
 def test_the_command_records(picture, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("rlhfv.services.model_host.find_entry", lambda *_: scripted_entry())
-    monkeypatch.setattr("rlhfv.models.local.LocalModel.load", lambda *_, **__: TwoMinds())
+    load_instead(monkeypatch, lambda *_, **__: TwoMinds())
     (tmp_path / "photo.png").write_bytes(picture)
     words = [
         "record",

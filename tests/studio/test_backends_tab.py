@@ -62,7 +62,7 @@ class Form:
         self.values = {name: RECIPES["demo"].to_dict()[name] for name in form_names(page)} | settings
 
     def given(self):
-        return (*self.place, self.copy_of, "mine", "demo", *self.values.values())
+        return (*self.place, self.copy_of, "mine", "demo", *self.values.values(), "first")
 
     def start(self):
         return self._last(self.page.fire("start-run", "click", self.who, None, *self.given()))

@@ -46,7 +46,7 @@ def studio(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rlhfv.studio.app.stranger_rights", lambda settings: rights)
         folder = tmp_path_factory.mktemp("endpoints")
-        services = build_services(Settings(data_dir=folder, single_user=False))
+        services = build_services(Settings(data_dir=folder, single_user=False, public_hosts=("studio.example",)))
         services.host._model = ScriptedModel(delay=0.0)
         who = local_actor()
         services.corrections.set_terms(who, Terms(consent=True))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rlhfv.ddpo.check import CheckReport
 from rlhfv.errors import ModelUnavailable
 from rlhfv.services import Actor, build_services
 from rlhfv.settings import Settings
@@ -71,12 +72,23 @@ def test_a_visitor_changes_nothing_for_others(page, services):
     assert "right 'manage'" in texts(shown["chat-message"]) and services.host.second is None
 
 
-def test_the_next_run_trains_the_base_that_was_chosen(page, services, ada, bob):
+def test_the_next_run_trains_the_base_that_was_chosen(page, services, ada, bob, monkeypatch):
     page.fire("put-beside", "click", ada, "other/model")
     assert services.training.bases(ada) == [("Scripted", ""), ("Other/Model", "base:other/model")]
     shown = page.fire("train-base", "input", ada, "base:other/model")["train-base"]
     assert shown["value"] == "base:other/model" and shown["visible"]
     assert services.training.base_to_train(ada).entry.id == "other/model"
     assert services.training.base_to_train(bob).entry.id == "scripted", "each visitor chooses for themselves"
+    # another page of hers chose another one since: this page trains the one that it shows
+    services.training.choose_base(ada, "")
+    trained, form = [], ["demo"] + [None] * (len(page.events["check-run", "click"][0].inputs) - 4)
+    monkeypatch.setattr(
+        "rlhfv.services.training.check_run",
+        lambda pairs, config, entry, *_: trained.append(entry.id) or CheckReport(1, ()),
+    )
+    page.fire("check-run", "click", ada, "here", "", *form, "base:other/model")
+    assert trained == ["other/model"]
     services.host.take_away()
+    told = list(page.fire("check-run", "click", ada, "here", "", *form, "base:other/model"))
+    assert "not here any more" in str(told[-1]) and len(trained) == 1
     assert services.training.base_to_train(ada).entry.id == "scripted"

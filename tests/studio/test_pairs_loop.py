@@ -30,7 +30,7 @@ def document(answer, **changes):
 
 
 def agree(page, who, answer):
-    return page.fire("terms-agree", "click", who, document(answer), [], 3, "Ada", "cc-by-4.0", True, True)
+    return page.fire("terms-agree", "click", who, document(answer), [], 3, "Ada", "cc-by-4.0", True, "save")
 
 
 def test_the_first_save_asks_for_terms_and_then_keeps_the_pair(page, services, ada, answer):
@@ -155,7 +155,7 @@ def test_hostile_text_is_shown_as_it_is(page, ada, answer):
     document_ = SpanEditor.document(
         answer.text, answer.answer_id, [{"start": 0, "end": 8, "replacement": hostile, "kind": "object"}]
     )
-    page.fire("terms-agree", "click", ada, document_, [], 0, hostile[:60], "cc-by-4.0", False, True)
+    page.fire("terms-agree", "click", ada, document_, [], 0, hostile[:60], "cc-by-4.0", False, "save")
     shown = page.fire("pairs-search", "change", ada, ("before",), *NO_FILTERS)
     assert hostile in texts(shown["pairs-list"]) and hostile[:60] in texts(shown["pair-record"])
 

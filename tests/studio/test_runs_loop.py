@@ -163,10 +163,21 @@ def test_a_run_without_room_is_asked_about_and_the_answer_reaches_the_service(pa
     assert [act for act, _ in acts(question["train-message"])] == ["wait", "anyway", "cancel"]
     form = [RECIPES["demo"].to_dict()[name] for name in form_names(page)]
     answer = {"act": "wait", "ref": RUN.id}
-    shown = page.fire("train-message", "select", ada, None, (), *HERE, "", "", "demo", *form, data=answer)
+    shown = page.fire("train-message", "select", ada, None, (), *HERE, "", "", "demo", *form, "first", data=answer)
     assert asked == [(RUN.id, ""), (RUN.id, "wait")] and shown[-1]["train-message"] == []
     left = page.fire(
-        "train-message", "select", ada, None, (), *HERE, "", "", "demo", *form, data={**answer, "act": "cancel"}
+        "train-message",
+        "select",
+        ada,
+        None,
+        (),
+        *HERE,
+        "",
+        "",
+        "demo",
+        *form,
+        "first",
+        data={**answer, "act": "cancel"},
     )
     assert left[-1]["train-message"] == [] and len(asked) == 2
 
@@ -177,18 +188,18 @@ def test_duplicating_fills_the_form_and_starts_from_the_same_pairs(page, runs, a
     assert "same frozen pairs" in texts(shown["train-copied"])
     assert f"--data /runs/{RUN.id} --recipe paper" in texts(shown["train-command"])
     form = [RECIPES["paper"].to_dict()[name] for name in form_names(page)]
-    page.fire("start-run", "click", ada, None, *HERE, RUN.id, "", "paper", *form)
+    page.fire("start-run", "click", ada, None, *HERE, RUN.id, "", "paper", *form, "first")
     assert runs.calls[-1] == ("duplicate", RUN.id, RECIPES["paper"], "", "")
 
 
 def form_names(page):
     ids = [part.elem_id for part in page.events["check-run", "click"][0].inputs]
-    return [each.removeprefix("setting-").replace("-", "_") for each in ids[3:]]
+    return [each.removeprefix("setting-").replace("-", "_") for each in ids[3:-1]]
 
 
 def test_a_run_without_pairs_is_refused_with_a_reason(page, ada):
     form = [RECIPES["demo"].to_dict()[name] for name in form_names(page)]
-    last = page.fire("start-run", "click", ada, None, *HERE, "", "", "demo", *form)[-1]
+    last = page.fire("start-run", "click", ada, None, *HERE, "", "", "demo", *form, "first")[-1]
     assert last["train-message"][0][1]["role"] == "alert"
     assert "no pairs yet" in texts(visit(page, ada)["train-counts"])
 
@@ -197,11 +208,12 @@ def test_the_command_follows_the_form(page, ada):
     form = [RECIPES["demo"].to_dict()[name] for name in form_names(page)]
     form[form_names(page).index("beta")] = 0.25
     assert "--beta 0.25" in texts(
-        page.fire("setting-beta", "input", ada, *HERE, "", "", "demo", *form)["train-command"]
+        page.fire("setting-beta", "input", ada, *HERE, "", "", "demo", *form, "first")["train-command"]
     )
     form[form_names(page).index("beta")] = -3
     assert (
-        page.fire("setting-beta", "input", ada, *HERE, "", "", "demo", *form)["train-command"][0][1]["role"] == "alert"
+        page.fire("setting-beta", "input", ada, *HERE, "", "", "demo", *form, "first")["train-command"][0][1]["role"]
+        == "alert"
     )
 
 

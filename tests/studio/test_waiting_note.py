@@ -9,6 +9,7 @@ from rlhfv.services import Actor
 from rlhfv.services.chat_state import ChatState
 from rlhfv.services.limits import Limits
 from rlhfv.studio.waiting import LOADING, ordinal, waiting_note
+from tests.services.fakes import load_instead
 from tests.studio.conftest import texts
 
 STRANGER = frozenset({"chat", "correct", "train"})
@@ -56,7 +57,7 @@ def test_the_first_question_after_an_unload_is_answered_and_told(page, services,
     who, model = Actor("c" * 32, rights=STRANGER), services.host._model
     services.chat.set_images(who, (services.chat.add_image(who, picture).name,))
     assert services.host.unload_idle(0) and not services.host.loaded
-    monkeypatch.setattr("rlhfv.models.local.LocalModel.load", lambda *_, **__: model)
+    load_instead(monkeypatch, lambda *_, **__: model)
     shown = list(page.fire("question", "submit", who, "What is it?", False))
     assert texts(shown[0]["chat-message"]) == LOADING and texts(shown[-1]["chat-message"]) == ""
     assert services.chat.open(who).turns[-1].right.answer_id
