@@ -9,7 +9,7 @@ import pytest
 from rlhfv.corrections.conversation import Answer, ModelIdentity, Prompt, Sampling
 from rlhfv.corrections.edits import Edit
 from rlhfv.services import Actor, build_services
-from rlhfv.services.terms import Terms
+from rlhfv.services.terms import Terms, now
 from rlhfv.settings import Settings
 from rlhfv.studio.visitor import COOKIE, read_key, sign
 from tests.apps import ROOT, free_port, start_app, wait_until_ready
@@ -37,7 +37,7 @@ def correct(services, visitor: str, number: int, save: bool = True) -> None:
         ModelIdentity("m", "1"),
         Sampling(),
         visitor,
-        "2026",
+        now(),  # what is older than an hour and not corrected is gone on a Space
     )
     services.store.add_answer(answer)
     if save:
