@@ -2,35 +2,19 @@
 
 from pathlib import Path
 
-from rlhfv.corrections.images import ImageShelf
-from rlhfv.corrections.store import Store
 from rlhfv.errors import InvalidData, RunFailed
 from rlhfv.models.catalog import adapter_folder
-from rlhfv.runs.local import LocalRuns, Run
+from rlhfv.runs.local import Run
 from rlhfv.services.actor import Actor
-from rlhfv.services.limits import Limits
 from rlhfv.services.memory import ANYWAY
-from rlhfv.services.model_host import BASELINE, ModelHost
+from rlhfv.services.model_host import BASELINE
 from rlhfv.services.own_runs import OwnRuns
-from rlhfv.settings import Settings
 
 MAX_SCENES = 500
 
 
 class Evaluating(OwnRuns):
     kind = "evaluation"
-
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        shelf: ImageShelf,
-        host: ModelHost,
-        runs: LocalRuns,
-        limits: Limits | None = None,
-    ):
-        super().__init__(settings, host, runs, limits)
-        self.store, self.shelf = store, shelf
 
     def can_evaluate(self) -> bool:
         return self.host.world is not None

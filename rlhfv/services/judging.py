@@ -1,6 +1,7 @@
 """Judgements of the chat that need no correction: which answer is better, and that nothing in one is wrong."""
 
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 
 from rlhfv.corrections.pairs import Judgement, PreferencePair, pair_id
@@ -19,9 +20,7 @@ class Judging:
     store: Store
     limits: Limits
     consent: Consent
-
-    def open(self, actor: Actor) -> ChatState:
-        raise NotImplementedError
+    open: Callable[[Actor], ChatState]
 
     def vote(self, actor: Actor, outcome: str) -> str:
         """Judges the last turn as a whole: "left", "right", "tie" or "both_bad"; returns a sentence for the page.

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from rlhfv.corrections.images import ImageShelf
+from rlhfv.corrections.store import Store
 from rlhfv.errors import NotFound, RunFailed
 from rlhfv.run_folder import RunFolder
 from rlhfv.runs.local import LocalRuns, Run
@@ -24,8 +26,17 @@ class OwnRuns(ABC):
 
     kind = ""
 
-    def __init__(self, settings: Settings, host: ModelHost, runs: LocalRuns, limits: Limits | None = None):
-        self.settings, self.host, self.local, self.limits = settings, host, runs, limits or Limits()
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        shelf: ImageShelf,
+        host: ModelHost,
+        runs: LocalRuns,
+        limits: Limits | None = None,
+    ):
+        self.settings, self.store, self.shelf = settings, store, shelf
+        self.host, self.local, self.limits = host, runs, limits or Limits()
 
     def runs(self, actor: Actor) -> list[Run]:
         """Newest first."""

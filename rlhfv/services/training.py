@@ -9,23 +9,19 @@ from pathlib import Path
 
 from rlhfv.corrections.conversation import Answer, Prompt, Sampling
 from rlhfv.corrections.edits import KINDS, CorrectedAnswer, normalise_generated
-from rlhfv.corrections.images import ImageShelf
 from rlhfv.corrections.pairs import Judgement, PreferencePair
-from rlhfv.corrections.store import Store
 from rlhfv.ddpo.check import CheckReport, check_run
 from rlhfv.ddpo.config import RECIPES, TrainingConfig
 from rlhfv.errors import InvalidData, RunFailed
 from rlhfv.evaluation.reask import EditVerdict, judge_lexically, judge_with_truth
 from rlhfv.models.catalog import Entry, find_entry
-from rlhfv.runs.local import LocalRuns, Run
+from rlhfv.runs.local import Run
 from rlhfv.services.actor import Actor
 from rlhfv.services.bases import Base, identify
-from rlhfv.services.limits import Limits
 from rlhfv.services.memory import ANYWAY, ELSEWHERE
-from rlhfv.services.model_host import ModelHost
 from rlhfv.services.own_runs import OwnRuns
 from rlhfv.services.terms import make_provenance, now
-from rlhfv.settings import Settings, default_data_dir
+from rlhfv.settings import default_data_dir
 
 ORACLE = "oracle"
 FEW_PAIRS = 50
@@ -81,17 +77,8 @@ class Reasked:
 class Training(OwnRuns):
     kind = "training"
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        shelf: ImageShelf,
-        host: ModelHost,
-        runs: LocalRuns,
-        limits: Limits | None = None,
-    ):
-        super().__init__(settings, host, runs, limits)
-        self.store, self.shelf = store, shelf
+    def __init__(self, *services):
+        super().__init__(*services)
         self._chosen: dict[str, str] = {}
 
     # ---- before a run

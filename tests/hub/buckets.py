@@ -1,14 +1,13 @@
 """Buckets: files without commits. The bytes come over Xet only, and each batch of changes is confirmed."""
 
 import json
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import unquote
 
 from tests.hub.repos import as_date
 from tests.hub.wire import Refusal, Request, Response, reply, reply_page
-from tests.hub.xet import HOUR
+from tests.hub.xet import reply_token
 
 BUCKET = r"/api/buckets/(?P<owner>[^/]+)/(?P<name>[^/]+)"
 TREE_PAGE = 1000
@@ -82,15 +81,7 @@ def change_files(hub, request: Request, owner: str, name: str) -> Response:
 
 def give_token(hub, request: Request, owner: str, name: str, right: str) -> Response:
     open_bucket(hub, request, owner, name, write=right == "write")
-    expires = int(time.time()) + HOUR
-    secret = f"xet-{right}-buckets/{owner}/{name}"
-    headers = {
-        "X-Xet-Cas-Url": hub.storage.xet.url,
-        "X-Xet-Access-Token": secret,
-        "X-Xet-Token-Expiration": str(expires),
-    }
-    answer = reply({"casUrl": hub.storage.xet.url, "accessToken": secret, "exp": expires})
-    return Response(200, answer.body, {**answer.headers, **headers})
+    return reply_token(hub, f"xet-{right}-buckets/{owner}/{name}")
 
 
 def send_file(hub, request: Request, owner: str, name: str, path: str) -> Response:

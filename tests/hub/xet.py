@@ -120,8 +120,12 @@ def give_token(hub, request: Request, kind: str, owner: str, name: str, right: s
     elif right == "write":
         hub.people.check_write(request.token, repo)
         repo.ref_of(revision)
+    return reply_token(hub, f"xet-{right}-{repo.path}")
+
+
+def reply_token(hub, secret: str) -> Response:
+    """Where the bytes go and come from, in headers and text: clients read either."""
     expires = int(time.time()) + HOUR
-    secret = f"xet-{right}-{repo.path}"
     headers = {
         "X-Xet-Cas-Url": hub.storage.xet.url,
         "X-Xet-Access-Token": secret,
