@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from rlhfv.errors import StudioError
 from rlhfv.runs.supervisor import Supervisor
-from rlhfv.services import Actor, Services
+from rlhfv.services import Actor, Services, heap
 from rlhfv.services.people import People
 from rlhfv.services.sign_in import SignIn, stranger_rights
 from rlhfv.studio import (
@@ -92,6 +92,7 @@ def launch(services: Services, blocks: gr.Blocks | None = None, prevent_thread_l
     key = read_key(settings.data_dir)
     services.durable.start()
     services.expiring.start()
+    heap.start()
     hosts = (*settings.public_hosts, *((settings.space.host,) if settings.space and settings.space.host else ()))
     # Gradio's tunnel passes on a name that nobody knows beforehand.
     tunnel = options.get("share") or os.environ.get("GRADIO_SHARE", "").lower() == "true"

@@ -95,6 +95,11 @@ class Visitor:
             self.pictures = {known[1]}
             return
         self.client.get("/").raise_for_status()
+        self.take_scene()
+
+    def take_scene(self) -> None:
+        """A new conversation about a new picture."""
+        list(self.tab.send("new-conversation", "click"))
         for line in self.tab.send("new-scene", "click"):
             self.pictures |= set(PICTURE.findall(line))
 
@@ -164,21 +169,31 @@ def come(address: str, count: int, known: list[tuple[str, str]] | None = None) -
 
 
 def visit(
-    people: list[Visitor], seconds: float, think: float, greedy: int = 0, hurried: int = 0, agree: str = ""
+    people: list[Visitor],
+    seconds: float,
+    think: float,
+    greedy: int = 0,
+    hurried: int = 0,
+    agree: str = "",
+    scene_after: int = 0,
 ) -> Seen:
     """All ask at once and stay for `seconds`, thinking `think` seconds after an answer; the first `greedy` of them do
-    not think. At the end whoever still waits presses stop. The first `hurried` do not wait at all, and do not leave
-    before they were told that this is too often, or half a minute later."""
+    not think. After every `scene_after` answers, if given, they take a new scene. At the end whoever still waits
+    presses stop. The first `hurried` do not wait at all, and do not leave before they were told that this is too
+    often, or half a minute later."""
     seen, until = Seen(), time.monotonic() + seconds
 
     def stay(person: Visitor) -> None:
-        person.seen, question = seen, 0
+        person.seen, question, answered = seen, 0, 0
         try:
             while (now := time.monotonic()) < until or (
                 person.number < hurried and not seen.refusals[TOO_OFTEN] and now < until + 30
             ):
                 answer = person.ask(question, hurried=person.number < hurried)
                 question += 1
+                answered += bool(answer)
+                if answer and scene_after and answered % scene_after == 0:
+                    person.take_scene()
                 if answer and question % 3 == 1:
                     person.correct(answer, agree)
                 pause = 0.2 if person.number < greedy else think * (0.5 + (person.number * 7 + question) % 10 / 10)
