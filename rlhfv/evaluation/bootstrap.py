@@ -1,15 +1,21 @@
-"""How sure a figure is: percentile bootstrap over scenes (Efron and Tibshirani, An Introduction to the Bootstrap,
-1993, chapter 13), with the same resamples for every voice, so that differences are paired by scene.
+"""How sure a figure is: percentile bootstrap over scenes or items (Efron and Tibshirani, An Introduction to the
+Bootstrap, 1993, chapter 13), with the same resamples for every voice, so that differences are paired.
 
-A figure is a ratio of sums over scenes, such as false mentions / mentions; a scene is drawn with all its counts.
+A figure is made of sums over items, such as false mentions / mentions; an item is drawn with all its counts.
+`Bootstrap` serves ratios of the drawn scenes, `Resamples` the measures of a `Score`, whatever they make of their sums.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from rlhfv.evaluation.score import Measure
+
 LEVEL = 0.95
 DRAWS = 5000
+AT_ONCE = 1_000_000
+"""Drawn items that are held in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,48 @@ class Bootstrap:
 
     def _ratios(self, counts: np.ndarray, of: np.ndarray) -> np.ndarray:
         return _divide(self._times @ np.asarray(counts, float), self._times @ np.asarray(of, float))
+
+
+class Resamples:
+    """Sums of the counts of one or more voices over the same resamples of their common items.
+
+    Args:
+        voices: of each voice its counts by name, arrays of shape (items,), row by row of the same items.
+        seed: the same seed gives the same intervals.
+        draws: number of resamples.
+    """
+
+    def __init__(self, *voices: Mapping[str, np.ndarray], seed: int = 0, draws: int = DRAWS):
+        table = np.column_stack([np.asarray(counts, float) for voice in voices for counts in voice.values()])
+        # Yes/no questions have few different rows of counts, and only how often each is drawn matters.
+        rows, kind = np.unique(table, axis=0, return_inverse=True)
+        kind, items = kind.reshape(-1).astype(np.int32), len(table)
+        generator = np.random.default_rng(seed)
+        drawn = np.empty((draws, table.shape[1]))
+        step = max(1, AT_ONCE // max(items, 1))
+        for first in range(0, draws, step):
+            size = min(step, draws - first)
+            picked = kind[generator.integers(0, items, (size, items), dtype=np.int32)]
+            picked += np.arange(size, dtype=np.int32)[:, None] * len(rows)
+            times = np.bincount(picked.reshape(-1), minlength=size * len(rows)).reshape(size, len(rows))
+            drawn[first : first + size] = times @ rows
+        sums, columns = table.sum(axis=0), iter(range(table.shape[1]))
+        places = [{name: next(columns) for name in voice} for voice in voices]
+        self._sums = [{name: sums[column] for name, column in place.items()} for place in places]
+        self._drawn = [{name: drawn[:, column] for name, column in place.items()} for place in places]
+
+    def measure(self, measure: Measure, voice: int = 0) -> Figure:
+        """A voice's value, in the measure's unit; None where it is not defined."""
+        return _figure(*self._values(measure, voice))
+
+    def difference(self, measure: Measure, before: int = 0, after: int = 1) -> Figure:
+        """The value after minus that before, resample by resample."""
+        (first, first_drawn), (second, second_drawn) = self._values(measure, before), self._values(measure, after)
+        return _figure(second - first, second_drawn - first_drawn)
+
+    def _values(self, measure: Measure, voice: int) -> tuple[float, np.ndarray]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(measure.of(self._sums[voice])), np.asarray(measure.of(self._drawn[voice]), float)
 
 
 def _divide(counts, of):

@@ -1,7 +1,8 @@
 """What the chat shows: the two columns, the vote, the pictures and the messages, as nodes of views."""
 
+from rlhfv.corrections.differing import differing
 from rlhfv.services.chat import ChatState, ChatTurn, Reply
-from rlhfv.studio.marks import differing, marked
+from rlhfv.studio.marks import marked
 from rlhfv.studio.view import Node, button, empty, h
 
 SHOWN_TURNS = 20

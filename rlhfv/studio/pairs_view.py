@@ -4,12 +4,13 @@ import re
 from collections import Counter
 
 from rlhfv.corrections.agreements import Agreement
+from rlhfv.corrections.differing import differing
 from rlhfv.corrections.erasing import Found
 from rlhfv.corrections.pairs import PreferencePair
 from rlhfv.corrections.published import NOT_TO_BE_PUBLISHED
 from rlhfv.services.erasing import Erased
 from rlhfv.studio.chat_view import thumb
-from rlhfv.studio.marks import changed, differing, marked
+from rlhfv.studio.marks import changed, marked
 from rlhfv.studio.view import Node, button, empty, h
 
 SHOWN_EDITS = 3

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import gradio as gr
 
+from rlhfv.corrections.differing import differing
 from rlhfv.services import Actor, Services
 from rlhfv.services.sharing import Comparison
 from rlhfv.studio.events import explain, private
-from rlhfv.studio.marks import differing
 from rlhfv.studio.view import read_script
 from rlhfv.studio.visitor import actor
 

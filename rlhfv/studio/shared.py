@@ -7,10 +7,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 
+from rlhfv.corrections.differing import Part, differing
 from rlhfv.errors import StudioError
 from rlhfv.services import Services
 from rlhfv.services.sharing import Comparison, Said
-from rlhfv.studio.marks import Part, differing
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'none'",

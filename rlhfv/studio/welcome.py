@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from rlhfv.corrections.differing import Part, differing
 from rlhfv.corrections.recorded import Recorded, Saying, credit
 from rlhfv.errors import StudioError
 from rlhfv.services import Actor, Services
 from rlhfv.services.recorded import Shown
 from rlhfv.studio.chat_view import FOCUS_QUESTION, alert
 from rlhfv.studio.events import private, script
-from rlhfv.studio.marks import Part, differing, marked
+from rlhfv.studio.marks import marked
 from rlhfv.studio.view import Node, button, h, view
 from rlhfv.studio.visitor import actor
 

@@ -1,8 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhfv.corrections.differing import MAX_MARKED, differing
 from rlhfv.corrections.edits import Edit
-from rlhfv.studio.marks import MAX_MARKED, changed, differing, marked
+from rlhfv.studio.marks import changed, marked
 
 TEXT = st.text(alphabet=st.sampled_from("ab é́ \n猫犬👩‍👩‍👧.,"), max_size=40)
 

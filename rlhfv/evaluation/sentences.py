@@ -1,0 +1,80 @@
+"""How a comparison is said: figures with their units and intervals, and the sentence that stands above it."""
+
+from rlhfv.evaluation.bootstrap import LEVEL, Figure
+from rlhfv.evaluation.comparison import Change, Comparison, Flips
+from rlhfv.evaluation.score import Measure
+
+NOTHING = "–"
+_MARKS = {"percent": " %"}
+_DIFFERENCES = {"percent": " points", "points": " points", "words": " words"}
+
+
+def show_value(measure: Measure, figure: Figure) -> str:
+    """ "42.5 %"."""
+    return NOTHING if figure.value is None else _number(figure.value, measure) + _MARKS.get(measure.unit, "")
+
+
+def show_range(measure: Measure, figure: Figure, sign: bool = False) -> str:
+    """ "[38.1, 46.9]"."""
+    if figure.value is None:
+        return ""
+    return f"[{_number(figure.low, measure, sign)}, {_number(figure.high, measure, sign)}]"
+
+
+def show_difference(change: Change) -> str:
+    """ "-25.0 points [-37.5, -12.5]"."""
+    measure, figure = change.measure, change.difference
+    if figure.value is None:
+        return NOTHING
+    unit = _DIFFERENCES.get(measure.unit, "")
+    return f"{_number(figure.value, measure, True)}{unit} {show_range(measure, figure, True)}"
+
+
+def show_aim(measure: Measure) -> str:
+    return {"lower": "lower is better", "higher": "higher is better"}.get(measure.better, "")
+
+
+def show_p(flips: Flips) -> str:
+    """ "p = 0.013"; a tiny one is not rounded to 0."""
+    return f"p = {flips.p:.2g}" if flips.p else "p < 1e-300"
+
+
+def headline(comparison: Comparison) -> str:
+    """What became of the first figure that is to improve, and whether that is sure."""
+    change = comparison.gains[0] if comparison.gains else comparison.prices[0]
+    measure, title = change.measure, change.measure.title
+    if change.difference.value is None:
+        return f"{title}: not defined in both sets, so there is nothing to compare"
+    values = f"{show_value(measure, change.before)} → {show_value(measure, change.after)}"
+    if not change.clear:
+        return f"No clear difference. {title}: {values}"
+    became = {True: "Better", False: "Worse", None: "Changed"}[change.better]
+    if change.better and any(other.clear and other.better is False for other in comparison.changes):
+        became = "Better, at a price"
+    return f"{became}. {title}: {values}"
+
+
+def certainty(comparison: Comparison, before: str, after: str) -> str:
+    """What the headline stands on."""
+    change = comparison.gains[0] if comparison.gains else comparison.prices[0]
+    items = len(comparison.rows)
+    return (
+        f"{after} against {before}, paired over {items:,} item{'' if items == 1 else 's'}: {show_difference(change)}, "
+        f"{LEVEL:.0%} interval.".replace("%", " %")
+    )
+
+
+def flipped(flips: Flips) -> str:
+    """ "12 mended, 2 broken: McNemar's exact test p = 0.013"."""
+    return f"{flips.mended:,} mended, {flips.broken:,} broken: McNemar's exact test, two-sided, {show_p(flips)}"
+
+
+def price(comparison: Comparison) -> str:
+    """What the gain was paid with, or that nothing of the kind was measured."""
+    told = [f"{change.measure.title} {show_difference(change)}" for change in comparison.prices]
+    told += [f"{title}: {change.measure.title} {show_difference(change)}" for title, change in comparison.general]
+    return f"Price: {'; '.join(told)}." if told else "Price: nothing was measured beside the gain."
+
+
+def _number(value: float, measure: Measure, sign: bool = False) -> str:
+    return format(value, f"{'+' if sign else ''},.{measure.decimals}f")
