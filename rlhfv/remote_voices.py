@@ -16,7 +16,7 @@ from rlhfv.errors import InvalidData
 class RemoteVoice:
     """A voice on a server that speaks OpenAI's protocol. `name` is what the chat calls it, `url` the address as
     OpenAI's client takes it, `model` what the server calls the model. The key is never here: it is in the environment
-    variable `key_env` or in the file `key_file`; without either none is sent.
+    variable `key_env` or in the file `key_file`; without either none is sent. `flag` is what named it, for errors.
     """
 
     name: str
@@ -24,6 +24,7 @@ class RemoteVoice:
     model: str
     key_env: str = ""
     key_file: Path | None = None
+    flag: str = "--remote"
 
     @property
     def server(self) -> str:
@@ -93,7 +94,11 @@ def add_remote_arguments(parser: argparse.ArgumentParser) -> None:
         "--remote-key-file", action="append", default=[], metavar="[NAME=]FILE", help="the same, a file that holds it"
     )
     group.add_argument(
-        "--remote-at-once", type=_at_once, default=4, metavar="N", help="answers at once of one server (default: 4)"
+        "--remote-at-once",
+        type=read_at_once,
+        default=4,
+        metavar="N",
+        help="answers at once of one server (default: 4)",
     )
 
 
@@ -116,8 +121,8 @@ def read_remote(text: str) -> RemoteVoice:
         raise argparse.ArgumentTypeError(f"the address of {name!r} is none of a server")
     if address.username is not None or address.query:
         raise argparse.ArgumentTypeError(
-            f"the address of {name!r} holds a name, a password or parameters; keys are given by --remote-key-env or "
-            "--remote-key-file, so that no page or log shows them"
+            f"the address of {name!r} holds a name, a password or parameters; keys are given by a flag that ends in "
+            "-key-env or -key-file, so that no page or log shows them"
         )
     return RemoteVoice(name, url, model)
 
@@ -172,7 +177,7 @@ def with_keys(voices: Sequence[RemoteVoice], variables: Sequence[str], files: Se
     return tuple(keyed.values())
 
 
-def _at_once(text: str) -> int:
+def read_at_once(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 256):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of answers from 1 to 256")
     return int(text)

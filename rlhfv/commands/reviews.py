@@ -3,12 +3,19 @@
 import argparse
 import json
 from dataclasses import asdict
+from itertools import starmap
+from typing import TYPE_CHECKING
 
 from rlhfv.commands.terminal import count, open_services, show, show_json, tell
-from rlhfv.corrections.edits import edits_from_rows
+from rlhfv.corrections.edits import KINDS, edits_from_rows
 from rlhfv.corrections.reviews import Review
 from rlhfv.corrections.statistics import PAPER_CORRECTIONS, PAPER_WORDS, Figures
 from rlhfv.errors import InvalidData
+
+if TYPE_CHECKING:
+    from rlhfv.evaluation.bootstrap import Figure
+    from rlhfv.evaluation.comparison import Comparison
+    from rlhfv.evaluation.score import Score
 
 
 def accept(arguments: argparse.Namespace) -> None:
@@ -62,11 +69,30 @@ def story(arguments: argparse.Namespace) -> None:
         show(f"{line.when[:16].replace('T', ' '):16}  {line.text}")
 
 
+def add_flags(verb: argparse.ArgumentParser) -> None:
+    """The flags of `stats`."""
+    verb.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("BEFORE", "AFTER"),
+        help="how often two models hallucinate in the eyes of those who judged their answers to the same questions; "
+        "models as `pairs stats` names them",
+    )
+
+
 def stats(arguments: argparse.Namespace) -> None:
     services, actor = open_services(arguments)
+    if arguments.compare:
+        return _compare(arguments, services.reviewing.human_comparison(actor, *arguments.compare))
     found = services.reviewing.statistics(actor)
+    human = services.reviewing.human_scores(actor)
     if arguments.json:
-        return show_json(asdict(found) | {"paper": {"words": PAPER_WORDS, "corrections": PAPER_CORRECTIONS}})
+        rates = {
+            model: {"variant": score.variant, "judged": len(score.ids), **score.figures(), "notes": score.notes}
+            for model, score in human.items()
+        }
+        paper = {"words": PAPER_WORDS, "corrections": PAPER_CORRECTIONS}
+        return show_json(asdict(found) | {"hallucination": rates, "paper": paper})
     total = found.total
     states = ", ".join(f"{number} {state}" for state, number in sorted(found.states.items()))
     show(
@@ -82,6 +108,10 @@ def stats(arguments: argparse.Namespace) -> None:
         show(f"  {kind:10} {number:7} ({share:6.1%}), in {total.response_rates[kind]:6.1%} of the judged answers")
     for title, rows in (("by annotator", found.annotators), ("by model", found.models)):
         show(title, *map(_figures_line, rows))
+    if human:
+        show(
+            "hallucinating answers in % (words of them were replaced or deleted)", *starmap(_rates_line, human.items())
+        )
 
 
 def _figures_line(row: Figures) -> str:
@@ -89,6 +119,34 @@ def _figures_line(row: Figures) -> str:
         f"  {row.name or 'nobody named':40.40} {row.answers:6} answers {row.corrections:7} corrections "
         f"{row.seconds_per_correction:5.0f} s each, wrong in {row.response_rates['any']:6.1%} of {row.judged}"
     )
+
+
+def _compare(arguments: argparse.Namespace, found: "Comparison") -> None:
+    changes = [*found.gains, *found.prices]
+    if arguments.json:
+        rows = {
+            change.measure.name: {side: getattr(change, side).to_dict() for side in ("before", "after", "difference")}
+            for change in changes
+        }
+        flips = {name: getattr(found.flips, name) for name in ("mended", "broken", "p")}
+        return show_json({"prompts": len(found.rows), "variant": found.variant, "measures": rows, "flips": flips})
+    tell(f"{count(len(found.rows), 'question')} of which both models had an answer judged; intervals hold 95 %")
+    for change in changes:
+        before, after, difference = (_value(one) for one in (change.before, change.after, change.difference))
+        show(f"{change.measure.title:48}  {before} → {after}  ({difference})")
+    show(f"mended {found.flips.mended}, broken {found.flips.broken} (McNemar p = {found.flips.p:.3g})")
+
+
+def _value(figure: "Figure") -> str:
+    if figure.value is None:
+        return "not defined"
+    return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
+
+
+def _rates_line(model: str, score: "Score") -> str:
+    figures = score.figures()
+    kinds = ", ".join(f"{kind} {figures[kind]}" for kind in KINDS if figures[kind])
+    return f"  {model:40.40} {figures['any']:5} of {len(score.ids)} judged{f': {kinds}' if kinds else ''}"
 
 
 def _tell(arguments: argparse.Namespace, reviews: list[Review]) -> None:

@@ -126,10 +126,10 @@ def read_answer(connection: sqlite3.Connection, id: str) -> Answer:
             "Answers are known by the id they get when they are generated, and none was given that one.",
             "Open the answer from the chat or the list again.",
         )
-    return _answer_from_row(json.loads(row[0]))
+    return answer_from_row(json.loads(row[0]))
 
 
-def _answer_from_row(row: dict) -> Answer:
+def answer_from_row(row: dict) -> Answer:
     return Answer(
         **row
         | {

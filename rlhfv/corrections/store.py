@@ -29,6 +29,7 @@ from rlhfv.corrections.revisions import (
 from rlhfv.corrections.search import match_expression
 from rlhfv.corrections.statistics import Statistics, read_statistics
 from rlhfv.corrections.tasks import TaskStore
+from rlhfv.corrections.verdicts import Verdict, read_verdicts
 from rlhfv.errors import InvalidCorrection, NotFound
 
 CHUNK = 500  # rows a transaction: nobody waits long for the lock
@@ -269,6 +270,10 @@ class Store(AnswerStore, TaskStore, Assignments, ReviewStore, AgreementStore):
     def statistics(self, visitor: str | None = None) -> Statistics:
         """Over everybody's work, or one visitor's."""
         return read_statistics(self._connection, storable(visitor))
+
+    def verdicts(self, visitor: str | None = None) -> list[Verdict]:
+        """What was found in each answer that was judged, by everybody or one visitor; oldest answer first."""
+        return read_verdicts(self._connection, storable(visitor))
 
     def is_live(self, id: str) -> bool:
         """Whether there is a pair with that id that was not deleted."""

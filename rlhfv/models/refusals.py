@@ -101,7 +101,7 @@ def explain_refusal(voice: RemoteVoice, refused: Refused, key: str, pictures: in
         return GenerationFailed(
             f"{who} does not let the studio in.",
             f"{sent} {says}",
-            "Name the right key with --remote-key-env or --remote-key-file and start the studio again.",
+            f"Name the right key with {voice.flag}-key-env or {voice.flag}-key-file and start again.",
         )
     if status == 402:
         return GenerationFailed(f"{who} wants to be paid first.", says, "Add credit to that account, then ask again.")
@@ -130,7 +130,8 @@ def explain_refusal(voice: RemoteVoice, refused: Refused, key: str, pictures: in
         return GenerationFailed(
             f"{who} sends the studio elsewhere (HTTP {status}).",
             "A picture and a key go to the address that was named and to no other.",
-            f"Name {_origin(refused.headers.get('location', '')) or 'the new address'} with --remote if you trust it.",
+            f"Name {_origin(refused.headers.get('location', '')) or 'the new address'} with {voice.flag} if you trust "
+            "it.",
         )
     if pictures and _PICTURE.search(words):
         return GenerationFailed(
@@ -150,7 +151,7 @@ def explain_refusal(voice: RemoteVoice, refused: Refused, key: str, pictures: in
         return GenerationFailed(
             f"{who} has no model {voice.model!r}." if known else f"{who} answers nothing at {voice.url}.",
             says,
-            "Name it as the server's list of models (GET /v1/models) does, behind the # of --remote."
+            f"Name it as the server's list of models (GET /v1/models) does, behind the # of {voice.flag}."
             if known
             else "Check the address: it should be the one that OpenAI's client takes, mostly ending in /v1.",
         )

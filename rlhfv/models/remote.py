@@ -8,23 +8,19 @@ server is. A server is asked for so many answers at once; the others wait for th
 import asyncio
 import functools
 import queue
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx2
-from huggingface_hub import AsyncInferenceClient, set_async_client_factory
+from huggingface_hub import set_async_client_factory
 
 from rlhfv.corrections.conversation import ModelIdentity, Prompt, Sampling
 from rlhfv.corrections.edits import MAX_ANSWER_CHARS
 from rlhfv.errors import GenerationFailed, StudioError
 from rlhfv.models.generated import NOTHING, Generated, Row
-from rlhfv.models.protocol import completions_address, thinks, to_messages, without_thought, words_of
+from rlhfv.models.protocol import to_messages
 from rlhfv.models.refusals import (
     PATIENCE,
     Patience,
@@ -35,36 +31,21 @@ from rlhfv.models.refusals import (
     parameter_not_taken,
     server_words,
 )
+from rlhfv.models.replies import LIMIT, TOO_LONG, WHOLE, Saying, connect, listen, open_client
 from rlhfv.remote_voices import RemoteVoice, served_name
 
 POLL_SECONDS = 0.05
-WHOLE = frozenset({"stop", "stop_sequence", "eos", "eos_token", "end_turn"})
-LIMIT = frozenset({"length", "max_tokens"})
-TOO_LONG = "too long"
 OTHER_ENDS = {
     TOO_LONG: f"Cut off here: the studio keeps {MAX_ANSWER_CHARS:,} characters of an answer.",
     "content_filter": "The server's content filter ended it.",
     "tool_calls": "The model called a tool instead of going on.",
     "function_call": "The model called a tool instead of going on.",
 }
-NO_KEY = "no-key"
-"""Any text keeps the client from taking this machine's own token; the header that would carry it is left out."""
 LINE = 40
 """Answers of servers that visitors may wait for at once. Each takes a place of the page's queue, where those who ask
 the model on this machine wait too."""
 LONGEST_PAUSE = 60.0
 TRIES = 4
-
-
-@dataclass
-class _Saying:
-    """An answer while it comes in."""
-
-    text: str = ""
-    model: str = ""
-    reason: str = ""
-    pieces: int = 0
-    thinks: bool = False
 
 
 class RemoteModel:
@@ -74,7 +55,6 @@ class RemoteModel:
 
     def __init__(self, voice: RemoteVoice, turns: asyncio.Semaphore, patience: Patience = PATIENCE):
         self.voice, self.patience = voice, patience
-        self.address = completions_address(voice.url)
         self._turns = turns
         self._left_out: frozenset[str] = frozenset()
         self._newer_limit = False
@@ -101,7 +81,7 @@ class RemoteModel:
             GenerationFailed, InvalidData: the server refuses, cannot be reached or says nothing; the key is gone.
         """
         news: queue.SimpleQueue = queue.SimpleQueue()
-        said = [_Saying() for _ in rows]
+        said = [Saying() for _ in rows]
         work = [
             self._begin(row.prompt, sampling, image_path, one, lambda: news.put(True))
             for row, one in zip(rows, said, strict=True)
@@ -140,7 +120,7 @@ class RemoteModel:
         A server that asks for a pause gets it, up to a minute each time. What `stop` ends is an empty answer.
         """
         work = [
-            self._begin(prompt, _seeded(sampling, number), image_path, _Saying(), patiently=True)
+            self._begin(prompt, _seeded(sampling, number), image_path, Saying(), patiently=True)
             for number, prompt in enumerate(prompts)
         ]
         outcomes: list[Generated | StudioError] = []
@@ -187,7 +167,7 @@ class RemoteModel:
         prompt: Prompt,
         sampling: Sampling,
         image_path: Callable[[str], Path],
-        saying: _Saying,
+        saying: Saying,
         on_piece: Callable[[], None] = lambda: None,
         patiently: bool = False,
     ) -> Future:
@@ -196,7 +176,7 @@ class RemoteModel:
         work = say(messages, sampling, saying, on_piece, len(prompt.all_images))
         return asyncio.run_coroutine_threadsafe(work, _loop())
 
-    def _end(self, work: Future, saying: _Saying) -> Generated:
+    def _end(self, work: Future, saying: Saying) -> Generated:
         """The answer of a stream that ended, or what there is of one that was stopped."""
         if work.done():
             try:
@@ -238,15 +218,15 @@ class RemoteModel:
             _line.discard(place)
 
     async def _say(
-        self, messages: list[dict], sampling: Sampling, saying: _Saying, on_piece: Callable[[], None], pictures: int
+        self, messages: list[dict], sampling: Sampling, saying: Saying, on_piece: Callable[[], None], pictures: int
     ) -> Generated:
         async with self._turns:
             key = self.voice.read_key()
             while True:
                 sent = self._parameters(sampling)
                 try:
-                    async with self._client(key) as client:
-                        await self._stream(client, messages, sent, saying, on_piece)
+                    async with connect(self.voice, key, self.patience) as client:
+                        await listen(client, self.voice.model, messages, sent, saying, self.patience, on_piece)
                 except Refused as refused:
                     if self._adapt(refused, sent):
                         continue
@@ -262,14 +242,6 @@ class RemoteModel:
                         raise broken from None
                     return self._generated(saying, False, f"Cut off here: {_lower(broken.what)} {broken.why}")
                 return self._judge_end(saying, sampling)
-
-    def _client(self, key: str) -> AsyncInferenceClient:
-        return AsyncInferenceClient(
-            base_url=self.address,
-            api_key=key or NO_KEY,
-            headers={} if key else {"authorization": None},
-            timeout=(self.patience.connect, None, self.patience.first, None),
-        )
 
     def _parameters(self, sampling: Sampling) -> dict:
         """What `sampling` is called in the protocol; greedy has neither top-p nor seed."""
@@ -291,45 +263,7 @@ class RemoteModel:
             return True
         return False
 
-    async def _stream(
-        self,
-        client: AsyncInferenceClient,
-        messages: list[dict],
-        sent: dict,
-        saying: _Saying,
-        on_piece: Callable[[], None],
-    ) -> None:
-        ends = time.monotonic() + self.patience.whole
-        newer = {name: value for name, value in sent.items() if name == "max_completion_tokens"}
-        known = {name: value for name, value in sent.items() if name not in newer}
-        async with self._in_time(ends, self.patience.first):
-            stream = await client.chat_completion(
-                messages, model=self.voice.model, stream=True, extra_body=newer or None, **known
-            )
-        content = ""
-        async with aclosing(stream):
-            while True:
-                async with self._in_time(ends, self.patience.idle if saying.pieces else self.patience.first):
-                    piece = await anext(stream, None)
-                if piece is None:
-                    return
-                saying.pieces += 1
-                saying.model = saying.model or (piece.model if isinstance(piece.model, str) else "")
-                for choice in (piece.choices or ())[:1]:
-                    content += words_of(choice.delta)
-                    saying.thinks |= thinks(choice.delta)
-                    saying.reason = choice.finish_reason or saying.reason
-                saying.text = without_thought(content)
-                if len(saying.text) > MAX_ANSWER_CHARS:
-                    saying.text, saying.reason = saying.text[:MAX_ANSWER_CHARS], TOO_LONG
-                on_piece()
-                if saying.reason:
-                    return
-
-    def _in_time(self, ends: float, seconds: float) -> asyncio.Timeout:
-        return asyncio.timeout(max(0.0, min(seconds, ends - time.monotonic())))
-
-    def _judge_end(self, saying: _Saying, sampling: Sampling) -> Generated:
+    def _judge_end(self, saying: Saying, sampling: Sampling) -> Generated:
         """The answer with what its `finish_reason` says; none is a stream that was cut."""
         notes = []
         if not saying.reason and not saying.text:
@@ -354,7 +288,7 @@ class RemoteModel:
             notes.append("The server sent thoughts, but no answer.")
         return self._generated(saying, saying.reason in WHOLE, " ".join(notes))
 
-    def _generated(self, saying: _Saying, finished: bool, note: str) -> Generated:
+    def _generated(self, saying: Saying, finished: bool, note: str) -> Generated:
         extra = {"server": self.voice.server, "finish_reason": saying.reason}
         if self._left_out:
             extra["left_out"] = sorted(self._left_out)
@@ -393,28 +327,7 @@ _line: set[object] = set()
 @functools.cache
 def _loop() -> asyncio.AbstractEventLoop:
     """The event loop in which all answers of servers stream."""
-    set_async_client_factory(_open_client)
+    set_async_client_factory(open_client)
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="voices on servers", daemon=True).start()
     return loop
-
-
-def _open_client() -> httpx2.AsyncClient:
-    """The connection of one answer. The Hub's own follows redirects, which could carry a picture to another host, and
-    refuses everything while HF_HUB_OFFLINE is set, a server in the next room too.
-    """
-    hooks = {"response": [_refuse]}
-    return httpx2.AsyncClient(verify=_trusted(), event_hooks=hooks, follow_redirects=False, timeout=None)
-
-
-@functools.cache
-def _trusted() -> ssl.SSLContext:
-    """Who is trusted by this machine; to read that takes longer than to send a question."""
-    return httpx2.create_ssl_context()
-
-
-async def _refuse(response: httpx2.Response) -> None:
-    kind = response.headers.get("content-type", "").partition(";")[0].strip()
-    if response.status_code != 200 or kind in ("text/html", "application/json"):
-        await response.aread()
-        raise Refused(response.status_code, response.headers, response.text)

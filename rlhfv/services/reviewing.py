@@ -12,7 +12,10 @@ from rlhfv.corrections.reviews import Person, Review
 from rlhfv.corrections.statistics import Statistics
 from rlhfv.corrections.store import Store
 from rlhfv.corrections.story import StoryLine, tell_story
+from rlhfv.corrections.verdicts import Verdict
 from rlhfv.errors import Forbidden, InvalidData, NotFound
+from rlhfv.evaluation import comparison, human_rates
+from rlhfv.evaluation.score import Score
 from rlhfv.services.actor import Actor, shown_state, worker_id
 from rlhfv.services.people import ROLES, People
 from rlhfv.services.queue_settings import read_queue_settings
@@ -191,7 +194,31 @@ class Reviewing:
             states[shown] = states.get(shown, 0) + count
         return replace(found, states=states)
 
+    def human_scores(self, actor: Actor) -> dict[str, Score]:
+        """How often the answers of each model hallucinate in the eyes of those who judged them, by model; of everybody
+        or the actor's own, as `statistics`."""
+        actor.require("correct")
+        verdicts = self._verdicts(actor)
+        judged = human_rates.by_model(one for one in verdicts if one.outcome != "skipped")
+        return {model: human_rates.score(verdicts, model) for model in judged}
+
+    def human_comparison(self, actor: Actor, before: str, after: str) -> comparison.Comparison:
+        """Two models, named as `human_scores` does, on the prompts of which both had an answer judged.
+
+        Raises:
+            NotFound: nothing of one of them was judged.
+            InvalidData: there is no such prompt.
+        """
+        actor.require("correct")
+        verdicts = self._verdicts(actor)
+        scores = [human_rates.score(verdicts, model) for model in (before, after)]
+        answers = [human_rates.answers(verdicts, model) for model in (before, after)]
+        return comparison.compare(*scores, *answers, human_rates.read_items(verdicts, before))
+
     # ---- inside
+
+    def _verdicts(self, actor: Actor) -> list[Verdict]:
+        return self.store.verdicts(None if self._sees_all(actor) else actor.visitor)
 
     def _who(self, actor: Actor) -> Person:
         return Person(worker_id(self.settings, actor), annotator_name(self.store, actor))

@@ -124,6 +124,14 @@ def test_statistics_beside_the_papers_figures(say, two):
     assert {row["name"] for row in found["annotators"]} == {"Ann", "Bob"}
     out = say("pairs", "stats")[1]
     assert "7.0 (RLHF-V: 64.4)" in out and "1.00 (RLHF-V: 2.65)" in out and "9 s each" in out
+    [(model, rates)] = found["hallucination"].items()
+    assert (rates["judged"], rates["any"], rates["attribute"], rates["object"]) == (1, 100.0, 100.0, 0.0)
+    assert "more than one person" in " ".join(rates["notes"]) and "100.0 of 1 judged: attribute 100.0" in out
+    compared = json.loads(say("pairs", "stats", "--compare", model, model, "--json")[1])
+    assert compared["prompts"] == 1 and compared["measures"]["any"]["difference"]["value"] == 0.0
+    assert "mended 0, broken 0" in say("pairs", "stats", "--compare", model, model)[1]
+    code, _, err = say("pairs", "stats", "--compare", model, "nobody")
+    assert code == 2 and "No answer of 'nobody' was judged." in err
 
 
 def test_agreement_and_gold_are_part_of_the_status(say, two, tmp_path):
