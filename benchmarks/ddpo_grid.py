@@ -12,9 +12,10 @@ import time
 from itertools import product
 from pathlib import Path
 
-from benchmarks.demo_pairs import oracle_pairs, validation_figures
+from benchmarks.demo_pairs import validation_figures
 from rlhfv.ddpo.config import RECIPES, TrainingConfig
 from rlhfv.ddpo.train import train
+from rlhfv.evaluation.oracle_pairs import oracle_pairs
 from rlhfv.models.catalog import find_entry
 from rlhfv.models.local import LocalModel
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from statistics import fmean
 
 from benchmarks.ddpo_grid import POOL
-from benchmarks.demo_pairs import oracle_pairs
 from rlhfv.ddpo.config import RECIPES
 from rlhfv.ddpo.train import train
 from rlhfv.evaluation.demo_world import BASELINE, MAX_SCENES, EvaluatedVoice, answer_scenes, read_answers
+from rlhfv.evaluation.oracle_pairs import oracle_pairs
 from rlhfv.evaluation.report import FIGURES, build_results, render_table
 from rlhfv.models.catalog import find_entry
 from rlhfv.models.local import LocalModel

@@ -19,9 +19,9 @@ import numpy as np
 import psutil
 import torch
 
-from benchmarks.demo_pairs import GREEDY, SAMPLED, SCENES_AT_ONCE, keep_picture
 from rlhfv.corrections.conversation import Prompt, Sampling
 from rlhfv.corrections.edits import Edit, normalise_generated
+from rlhfv.evaluation.oracle_pairs import GREEDY, SAMPLED, SCENES_AT_ONCE, keep_picture
 from rlhfv.models.catalog import find_entry
 from rlhfv.models.demo.world import DemoWorld
 from rlhfv.models.hints import SOURCES, THRESHOLDS, WEIGHTS, find_hints, find_words, read_answer, weigh_words

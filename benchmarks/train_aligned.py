@@ -9,9 +9,10 @@ import json
 import shutil
 from pathlib import Path
 
-from benchmarks.demo_pairs import oracle_pairs, validation_figures
+from benchmarks.demo_pairs import validation_figures
 from rlhfv.ddpo.config import RECIPES
 from rlhfv.ddpo.train import train
+from rlhfv.evaluation.oracle_pairs import oracle_pairs
 from rlhfv.models.catalog import DEMO_FOLDER, find_entry
 from rlhfv.models.local import LocalModel
 

@@ -6,20 +6,24 @@ request that cannot work, 130 interrupted.
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rlhfv import __version__
 from rlhfv.commands import (
+    benchmarks,
     chat,
     convert,
     demo,
     doctor,
     erase,
+    leaderboard,
     models,
     pairs,
     publish,
     reask,
     record,
+    reproduce,
     reviews,
     runs,
     tasks,
@@ -74,6 +78,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_runs(of_runs)
     _add_workers(of_runs)
     _add_evaluate(verbs)
+    of_benchmarks = _group(verbs, "benchmark", "the field's benchmarks, from files of yours, answered by any voice")
+    benchmarks.add_verbs(partial(_verb, of_benchmarks))
+    leaderboard.add_verb(partial(_verb, verbs))
     _add_publish(_group(verbs, "publish", "the data set and the adapters on the Hub"))
     _add_erase(verbs)
     _add_users(_group(verbs, "users", "who may sign in to a shared studio"))
@@ -168,7 +175,7 @@ def _add_record(verbs) -> None:
 
 
 def _add_reviews(verbs) -> None:
-    _verb(verbs, "stats", reviews.stats, "corrections by kind, annotator and model", add_data_argument)
+    reviews.add_flags(_verb(verbs, "stats", reviews.stats, "corrections by kind, person and model", add_data_argument))
     verb = _verb(verbs, "accept", reviews.accept, "let submitted pairs count", add_data_argument)
     verb.add_argument("id", nargs="+", help="as `pairs list` prints them")
     verb = _verb(verbs, "return", reviews.send_back, "send a submitted pair back to its author", add_data_argument)
@@ -232,7 +239,7 @@ def _add_train(verbs) -> None:
     )
     verb.add_argument("--data", type=Path, help="a JSONL file or a folder with pairs.jsonl, instead of the own pairs")
     verb.add_argument("--recipe", default="demo", choices=list(RECIPES), help="settings to start from (default: demo)")
-    _add_run_options(verb)
+    runs.add_run_flags(verb)
     away = verb.add_argument_group("another machine", "without --backend the run trains here")
     away.add_argument("--backend", default="", metavar="OWNER/NAME", help="private repository that workers watch")
     _add_away_options(away)
@@ -253,21 +260,8 @@ def _add_train(verbs) -> None:
 
 
 def _add_evaluate(verbs) -> None:
-    verb = _verb(
-        verbs,
-        "evaluate",
-        runs.evaluate,
-        "measure adapters against the baseline in a world of known truth",
-        *_MODEL_OF_CHAT,
-    )
-    verb.add_argument("--voice", action="append", default=[], help="an adapter by id or title (default: all on offer)")
-    verb.add_argument("--scenes", type=int, default=MAX_SCENES, help=f"how many test scenes (default: {MAX_SCENES})")
-    _add_run_options(verb)
-
-
-def _add_run_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--title", default="", help="name of the run")
-    verb.add_argument("--detach", action="store_true", help="print the run's id and return at once")
+    help = "measure adapters against the baseline in a world of known truth; for the field's benchmarks: `benchmark`"
+    runs.add_evaluate_flags(_verb(verbs, "evaluate", runs.evaluate, help, *_MODEL_OF_CHAT))
 
 
 def _add_runs(verbs) -> None:
@@ -415,6 +409,8 @@ def _add_models(verbs) -> None:
     models.add_flags(_verb(verbs, "models", models.models, "the models that have a short name here, and what fits"))
     help = "make a checkpoint of the original LLaVA code loadable here"
     convert.add_flags(_verb(verbs, "convert", convert.convert, help))
+    help = "RLHF-V's own experiments on the demo model, and which of the paper's claims hold there"
+    reproduce.add_flags(_verb(verbs, "reproduce", reproduce.reproduce, help, add_data_argument))
 
 
 def _add_demo(verbs) -> None:

@@ -47,7 +47,8 @@ class Settings:
     the Hub. After `forget_hours` pictures and chats that nobody judged or corrected are deleted; None keeps them.
     `beside` is a second base, `base_weights` how the bases of the chat are held ("full" or "4-bit"), and a base that
     nobody asked for `unload_after` minutes leaves the memory; 0 is never. Under `public_hosts` a proxy in front of
-    this machine passes requests on.
+    this machine passes requests on. `benchmarks` is the folder of the benchmarks' own files, where it is not the one
+    in `data_dir`.
     """
 
     data_dir: Path
@@ -76,6 +77,7 @@ class Settings:
     base_weights: str = "full"
     unload_after: float = 0.0
     public_hosts: tuple[str, ...] = ()
+    benchmarks: Path | None = None
 
     @property
     def hub_sign_in(self) -> bool:
@@ -158,6 +160,16 @@ def add_adapter_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_benchmarks_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--benchmarks",
+        type=Path,
+        metavar="FOLDER",
+        help="where the benchmarks' own files are; `python -m rlhfv benchmark list` says which "
+        "(default: benchmarks in the data folder)",
+    )
+
+
 def settings_from_arguments(arguments: argparse.Namespace) -> Settings:
     """The settings of a program or verb that has `--data-dir` and any of the other flags. Raises `InvalidData` for
     flags that contradict each other."""
@@ -194,6 +206,7 @@ def settings_from_arguments(arguments: argparse.Namespace) -> Settings:
         base_weights=getattr(arguments, "base_weights", "full"),
         unload_after=getattr(arguments, "unload_after", 0.0),
         public_hosts=tuple(getattr(arguments, "public_host", ())),
+        benchmarks=place.expanduser().resolve() if (place := getattr(arguments, "benchmarks", None)) else None,
         **_shared_settings(arguments),
     )
 
@@ -277,6 +290,7 @@ def parse_app_arguments(argv: list[str] | None = None) -> Settings:
     )
     _add_shared_arguments(parser)
     add_data_argument(parser)
+    add_benchmarks_argument(parser)
     add_model_arguments(parser)
     add_bases_arguments(parser)
     add_adapter_argument(parser)

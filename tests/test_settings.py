@@ -66,6 +66,13 @@ def test_minutes_that_are_none_are_told(minutes, capsys):
     assert "from 0 to a week" in capsys.readouterr().err
 
 
+def test_the_benchmarks_files_may_lie_anywhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse_app_arguments([]).benchmarks is None
+    assert parse_app_arguments(["--benchmarks", "~/files"]).benchmarks == tmp_path.resolve() / "files"
+    assert settings_from_arguments(Namespace(data_dir=None, benchmarks=tmp_path)).benchmarks == tmp_path.resolve()
+
+
 # ---- voices on servers
 
 LAB, OPENAI = "http://lab:8000/v1", "https://api.openai.com/v1"

@@ -72,7 +72,7 @@ def _ask(services: "Services", actor: "Actor", question: str, titles: dict[str, 
     stop = threading.Event()
     answers = services.chat.ask(actor, question, stop)
     state = next(answers)  # a question that is refused ends here
-    with _interrupt_stops(stop), progress("answering", None, "characters") as bar:
+    with interrupt_stops(stop), progress("answering", None, "characters") as bar:
         for state in answers:
             turn = state.turns[-1]
             bar.update_to(len(turn.left.text) + len(turn.right.text))
@@ -96,7 +96,7 @@ def _ask(services: "Services", actor: "Actor", question: str, titles: dict[str, 
 
 
 @contextmanager
-def _interrupt_stops(stop: threading.Event) -> Iterator[None]:
+def interrupt_stops(stop: threading.Event) -> Iterator[None]:
     """The first Ctrl-C ends the answers, which are kept as they stand; a second one does not wait for them."""
 
     def stop_or_end(*_) -> None:

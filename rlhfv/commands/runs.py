@@ -22,6 +22,7 @@ from rlhfv.corrections.pairs import load_pairs, pairs_file
 from rlhfv.ddpo.config import TrainingConfig, describe_fields
 from rlhfv.ddpo.outcome import describe_outcome
 from rlhfv.errors import NotFound, RunFailed
+from rlhfv.evaluation.demo_world import MAX_SCENES
 from rlhfv.runs.state import ALIVE
 from rlhfv.runs.supervisor import Supervisor
 from rlhfv.services.memory import ANYWAY, ELSEWHERE
@@ -33,6 +34,17 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.3
 REMOTE_SECONDS = 5.0
+
+
+def add_evaluate_flags(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--voice", action="append", default=[], help="an adapter by id or title (default: all on offer)")
+    verb.add_argument("--scenes", type=int, default=MAX_SCENES, help=f"how many test scenes (default: {MAX_SCENES})")
+    add_run_flags(verb)
+
+
+def add_run_flags(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--title", default="", help="name of the run")
+    verb.add_argument("--detach", action="store_true", help="print the run's id and return at once")
 
 
 def train(arguments: argparse.Namespace) -> int:

@@ -30,6 +30,7 @@ from rlhfv.ddpo.cost import (
     pairs_at_once,
     total_steps,
 )
+from rlhfv.ddpo.crops import RandomCrops
 from rlhfv.ddpo.crosscheck import choose_fast_ways, compare_packed
 from rlhfv.ddpo.devices import all_values, any_process, main_value
 from rlhfv.ddpo.export import save_whole_model
@@ -77,6 +78,7 @@ class Attempt:
         self.config = TrainingConfig.from_dict(settings["training"])
         self.began = time.monotonic()
         seconds = os.environ.get("RLHFV_RUN_SECONDS")
+        self.crops = self.config.image_transform == "random-crop"
         self.limit = TimeLimit(self.began, float(seconds), emit) if seconds else None
         self._told = 0.0
 
@@ -89,9 +91,11 @@ class Attempt:
         model = make_trainable(base, config)
         if config.split_weights:
             self._split(model, base)
-        images = ImageInputs(base.model, base.processor, self.folder.image_path)
+        images = self.images = self._image_inputs(base)
         pairs = self._encode(base, images, rows.values())
         training, held_out = split_held_out(pairs, config.eval_fraction, config.seed)
+        if self.crops:
+            images.spare([pair.id for pair in held_out])
         checkpoint = self._last_checkpoint()
         cost = count_cost(base.model.config, config, base.bfloat16, PartialState().device.type == "cuda")
         if is_split(model):
@@ -100,6 +104,8 @@ class Attempt:
         make_trainer = partial(self._make_trainer, base, model, images, training, held_out, checkpoint)
         trainer = make_trainer(self._at_once(cost, pairs, packed))
         self.references = ReferenceCache(self.folder.path / "reference.safetensors", describe_setting(base))
+        if self.crops:
+            self.references.setting |= {"images": f"{config.image_transform}, seed {config.seed}"}
         self._crosscheck(model, images, trainer, pairs, bool(checkpoint))
         if packed and not isinstance(trainer.data_collator, PackedCollator):  # two rows a pair need more memory
             fewer, whole_logits = self._at_once(cost, pairs, packed=False), trainer.whole_logits
@@ -131,6 +137,13 @@ class Attempt:
         return self._finish(base, trainer, rows, training, held_out)
 
     # ---- before the first step
+
+    def _image_inputs(self, base: Base) -> ImageInputs:
+        if not self.crops:
+            return ImageInputs(base.model, base.processor, self.folder.image_path)
+        text = "Images are cropped at random, anew for each pair and epoch, and otherwise for the reference: the first"
+        self.emit("log", text=f"{text} loss need not be ln 2, and kept features of images serve the looks only.")
+        return RandomCrops(base.model, base.processor, self.folder.image_path, self.config.seed)
 
     def _split(self, model, base: Base) -> None:
         if PartialState().num_processes == 1:
@@ -282,7 +295,9 @@ class Attempt:
             reason = reason or compare_packed(plain, one_row, pairs, images.base)
             packed.shares, apart = True, ""
             together = max(gather(packed.keys(pairs)), key=len)
-            packed.shares = len(together) > 1
+            packed.shares = len(together) > 1 and not self.crops
+            if len(together) > 1 and self.crops:
+                apart = "each has a crop of its own"
             if packed.shares and not reason:
                 apart = compare_packed(plain, one_row, [pairs[place] for place in together], images.base)
                 packed.shares = not apart
@@ -337,7 +352,7 @@ class Attempt:
                 any_process(True)
             self._tell("Asking the start model", done, len(mine))
             start = contextlib.nullcontext() if self.config.sft_epochs else without_adapter(model)
-            with trainer.accelerator.autocast(), torch.no_grad(), start:
+            with trainer.accelerator.autocast(), torch.no_grad(), start, self.images.at("reference"):
                 return trainer.score_pairs(model, batch)
 
         groups = gather(image_groups(missing))[state.process_index :: state.num_processes]

@@ -14,7 +14,7 @@ WEIGHTS = ("edits", "token-diff")
 SCHEDULES = ("cosine", "linear", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16")
 LORA_TARGETS = ("all-linear", "attention")
-IMAGE_TRANSFORMS = ("eval",)
+IMAGE_TRANSFORMS = ("eval", "random-crop")
 PACKINGS = ("auto", "off")
 BASE_WEIGHTS = ("full", "4-bit")
 
@@ -110,8 +110,9 @@ class TrainingConfig:
     )
     image_transform: str = _setting(
         "eval",
-        "How images are prepared: as for chatting. The released code crops and flips at random, the paper shows it"
-        " hurts.",
+        "How images are prepared. 'eval': as for chatting. 'random-crop': a part of half to all of the image, drawn"
+        " anew for every pair and epoch and once more for the reference, as in the released code (which also flips and"
+        " changes colours); the paper shows that it hurts.",
         choices=IMAGE_TRANSFORMS,
     )
     base_weights: str = _setting(
@@ -290,7 +291,8 @@ RECIPES: dict[str, TrainingConfig] = {
     "rlhfv-2024": TrainingConfig(
         recipe="rlhfv-2024",
         source="The command in RLHF-V's README since February 2024: γ 1.1, β 0.1, plain sum, batch 8, 2,160 steps of"
-        " 5,733 pairs (3 epochs), warm-up 3 %; replacements only. Its random image crops are left out." + _LORA,
+        " 5,733 pairs (3 epochs), warm-up 3 %; replacements only. Its random crops, flips and colour changes of the"
+        " images are left out (for the crops: image_transform random-crop)." + _LORA,
         gamma=1.1,
         beta=0.1,
         weights="token-diff",

@@ -67,11 +67,19 @@ class PairTrainer(Trainer):
         return inputs["counts"] * losses.sum() / self.pairs_at_once
 
     def get_train_dataloader(self) -> ShareLoader:
-        return self._share_out(self.train_dataset, self._get_train_sampler(), self.config.batch_size)
+        order = self._get_train_sampler()
+
+        def collate(pairs: list[EncodedPair]) -> dict:
+            with self.data_collator.image_inputs.at(f"epoch {order.epoch}"):
+                return self.data_collator(pairs)
+
+        return self._share_out(self.train_dataset, order, self.config.batch_size, collate)
 
     def get_eval_dataloader(self, eval_dataset=None) -> ShareLoader:
         pairs = self.eval_dataset
-        return self._share_out(pairs, SequentialSampler(pairs), self.args.train_batch_size * self.args.world_size)
+        at_once = self.args.train_batch_size * self.args.world_size
+        # The way of packing may still change after this.
+        return self._share_out(pairs, SequentialSampler(pairs), at_once, lambda some: self.data_collator(some))
 
     def _sync_replicated_trainable_parameters(self, model):
         """Nothing: `split_weights` gave all devices the same start, and `_clip_grad_norm` takes the mean."""
@@ -85,11 +93,11 @@ class PairTrainer(Trainer):
             average_gradients(model)
         return super()._clip_grad_norm(model)
 
-    def _share_out(self, pairs: list[EncodedPair], order: Sampler, batch_size: int) -> ShareLoader:
+    def _share_out(
+        self, pairs: list[EncodedPair], order: Sampler, batch_size: int, collate: Callable[[list], dict]
+    ) -> ShareLoader:
         at_once, world, rank = self.args.train_batch_size, self.args.world_size, self.args.process_index
-        shares = Shares(order, batch_size, at_once, world, rank)
-        # The way of packing may still change after this.
-        return ShareLoader(pairs, shares, lambda some: self.data_collator(some))
+        return ShareLoader(pairs, Shares(order, batch_size, at_once, world, rank), collate)
 
     def score(self, model, inputs) -> torch.Tensor:
         """Float32 log-probabilities at the sites of a batch."""
@@ -183,6 +191,8 @@ class DDPOTrainer(PairTrainer):
             return
         if self.config.sft_epochs and self.config.lora_dropout:
             return  # what the warm-up learnt is dropped in part here, and was whole in the reference
+        if self.config.image_transform != "eval":
+            return  # the reference saw other crops
         distance = losses.detach() - math.log(2)
         # In bfloat16 a pair scores a little otherwise in other company, up or down; what is wrong lies to one side.
         right = distance.mean().abs() < 0.1 if self.args.bf16 else distance.abs().max() < 1e-3

@@ -5,7 +5,8 @@ runs that train the tower, get pixels each time.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -62,6 +63,15 @@ class ImageInputs:
         kept = self._kept.get(key)
         if kept is not None and self.cached == ("features" in kept):
             return kept
+        inputs = self.prepare(tensors)
+        size = sum(tensor.nbytes for tensor in _tensors(inputs))
+        self._bytes -= sum(tensor.nbytes for tensor in _tensors(self._kept.pop(key, {})))
+        if self._bytes + size <= KEPT_BYTES:
+            self._kept[key], self._bytes = inputs, self._bytes + size
+        return inputs
+
+    def prepare(self, tensors: dict[str, torch.Tensor]) -> dict:
+        """What a batch needs of one conversation's images, out of what the processor made of it."""
         inputs = {
             name: value
             for name, value in tensors.items()
@@ -71,11 +81,13 @@ class ImageInputs:
             features = self._encode(inputs)
             inputs = {name: value for name, value in inputs.items() if not name.startswith("pixel_")}
             inputs["features"] = features
-        size = sum(tensor.nbytes for tensor in _tensors(inputs))
-        self._bytes -= sum(tensor.nbytes for tensor in _tensors(self._kept.pop(key, {})))
-        if self._bytes + size <= KEPT_BYTES:
-            self._kept[key], self._bytes = inputs, self._bytes + size
         return inputs
+
+    @contextmanager
+    def at(self, moment: str) -> Iterator[None]:
+        """While pairs are prepared for a moment of training: "reference", "epoch 0" and so on. It changes nothing for
+        images that are always the same (see crops.py)."""
+        yield
 
     def put_away(self, pairs: Sequence[EncodedPair]) -> None:
         """Move what encodes images to the main memory, to leave the device's to the steps: where features of all

@@ -5,7 +5,7 @@ Nothing here imports torch or transformers until a model is measured, so that li
 
 import importlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -39,12 +39,14 @@ class World(Protocol):
     """A made world whose truth is known: it draws scenes, and judges what is said about them.
 
     A scene is named by its source, such as "demo:test/17"; its picture is the same PNG bytes each time. The base that
-    comes with the world is known to describe `first_scene` wrongly.
+    comes with the world is known to describe `first_scene` wrongly. `habits` are what it was taught to invent: a thing
+    that is seen → a thing that is named with it, whether it is there or not.
     """
 
     questions: tuple[str, ...]
     description_question: str
     first_scene: str
+    habits: Mapping[str, str]
 
     def draw(self, split: str, seed: int) -> tuple[bytes, str]:
         """A scene's picture and its source."""
@@ -66,6 +68,9 @@ class World(Protocol):
 
     def review(self, source: str, question: str, answer: str) -> Sequence:
         """Every claim of the answer: `start`, `end`, `kind`, `is_true`."""
+
+    def named(self, answer: str) -> set[str]:
+        """The kinds of things that an answer names and does not deny."""
 
     def measure(self, answers: Iterable[tuple[str, str]]) -> Sequence:
         """Counts for each (source, description), from which rates and intervals are made."""

@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput
 from rlhfv.corrections.conversation import ModelIdentity, Prompt, Sampling
 from rlhfv.errors import GenerationFailed, ModelUnavailable, StudioError
 from rlhfv.models.adapters import CHANGES_NOTHING, AdapterInfo, inject_adapter, remove_adapter
+from rlhfv.models.decoding import Search
 from rlhfv.models.generated import BASELINE, NOTHING, Generated, Row
 from rlhfv.models.identity import adapter_identity
 from rlhfv.models.prompts import (
@@ -45,6 +46,9 @@ from rlhfv.models.streaming import RowSampler, RowStreamer, StopWhen
 
 BLANK = (127, 127, 127)
 """The colour of what a blind reader is shown: about the mean of natural images, which processors turn into zeros."""
+
+MAKERS_LEFT_OUT = {"no_repeat_ngram_size": 0, "length_penalty": 1.0, "early_stopping": False}
+"""Settings of a model's makers that a search replaces, beside those that it has itself."""
 
 
 @dataclass(frozen=True)
@@ -138,12 +142,15 @@ class Engine:
         stopped: Callable[[], bool],
         on_token: Callable[[], None] = lambda: None,
         started: Callable[[list[int], RowStreamer], None] = lambda numbers, streamer: None,
+        search: Search | None = None,
     ) -> tuple[Generated, ...]:
         """Answers all rows, together where that gives each what it would get alone, else one after the other.
 
-        `stopped` is asked before each token; `started(numbers, streamer)` tells which rows a streamer holds.
+        `stopped` is asked before each token; `started(numbers, streamer)` tells which rows a streamer holds. Without a
+        `search` it is greedy, or sampled, with the penalties of the model's makers; beams come whole, at the end.
         """
         self._check_voices(rows)
+        self._check_search(rows, search)
         if stopped():
             return (NOTHING,) * len(rows)
         answers: dict[int, Generated] = {}
@@ -162,6 +169,7 @@ class Engine:
                     [seeds[number] for number in group],
                     stopped,
                     streamer,
+                    search,
                 )
                 layout = tuple(rows[number].voice or BASELINE for number in group)
                 for place, number in enumerate(group):
@@ -252,6 +260,14 @@ class Engine:
                 "Choose one of them, or attach the adapter again.",
             )
 
+    def _check_search(self, rows: Sequence[Row], search: Search | None) -> None:
+        if search is not None and search.beams > 1 and any(len(row.prompt.all_images) > 1 for row in rows):
+            raise GenerationFailed(
+                f"A conversation with several pictures was to be answered with {search.beams} beams.",
+                "Beams are copies of a row, and how its pictures are divided among them is not sure then.",
+                "Ask about one picture, or decode greedily.",
+            )
+
     def _encode(self, prompt: Prompt, image_path: Callable[[str], Path]) -> tuple[dict[str, torch.Tensor], tuple]:
         tensors = encode_prompt(self.processor, prompt, image_path)
         length, limit = tensors["input_ids"].shape[1], self._context_length
@@ -320,21 +336,33 @@ class Engine:
         seeds: Sequence[int],
         stopped: Callable[[], bool],
         streamer: RowStreamer,
+        search: Search | None,
     ) -> None:
         """One `generate` call. Several voices are mixed by PEFT; a row whose images are not encoded yet is alone."""
         inputs = self._join(encoded, features)
         most = sampling.max_new_tokens
         if self._context_length:
             most = min(most, self._context_length - inputs["input_ids"].shape[1])
+        settings, in_beams = {}, False
+        if search is not None:
+            settings = MAKERS_LEFT_OUT | {
+                "num_beams": search.beams,
+                "repetition_penalty": search.repetition_penalty,
+            }
+            in_beams = search.beams > 1
+        stop = StopWhen(lambda: stopped() or streamer.error is not None)
         with torch.inference_mode(), hooks_restored(self.model), self._speaking(voices) as mixing:
-            self._generator().generate(
+            tokens = self._generator().generate(
                 **self._to_device(inputs),
                 **mixing,
+                **settings,
                 max_new_tokens=most,
-                streamer=streamer,
+                streamer=None if in_beams else streamer,
                 logits_processor=[RowSampler(sampling, seeds)] if sampling.temperature > 0 else [],
-                stopping_criteria=[StopWhen(lambda: stopped() or streamer.error is not None)],
+                stopping_criteria=[stop],
             )
+        if in_beams:
+            streamer.take(tokens[:, stop.prompt :])
         if streamer.error is not None:
             raise streamer.error
 

@@ -19,6 +19,7 @@ from rlhfv.corrections.conversation import ModelIdentity, Prompt, Sampling
 from rlhfv.errors import ModelUnavailable
 from rlhfv.models import catalog
 from rlhfv.models.adapters import AdapterInfo, first_line
+from rlhfv.models.decoding import Search
 from rlhfv.models.engine import Engine, Reader, Reading
 from rlhfv.models.generated import BASELINE, NOTHING, Generated, Row
 from rlhfv.models.identity import folder_identity
@@ -188,11 +189,13 @@ class LocalModel:
         batch_size: int = 32,
         progress: Callable[[int, int], None] | None = None,
         stop: threading.Event | None = None,
+        search: Search | None = None,
     ) -> list[str]:
         """Answers of one voice to many prompts, in order, in left-padded batches between which visitors are served.
 
         Prompt i is sampled with seed `sampling.seed + i`. `progress(done, total)` is called after every batch. When
-        `stop` is set, the answers of the batches that were complete are returned.
+        `stop` is set, the answers of the batches that were complete are returned. A `search` may take beams, and
+        replaces what the model's makers set; each answer is what it would be alone, in float32.
         """
         answers: list[str] = []
         stopped = any_set(stop, self._closing)
@@ -200,7 +203,13 @@ class LocalModel:
             rows = [Row(voice, prompt) for prompt in prompts[start : start + batch_size]]
             seeds = range(sampling.seed + start, sampling.seed + start + len(rows))
             work = partial(
-                Engine.answer, rows=rows, sampling=sampling, image_path=image_path, seeds=seeds, stopped=stopped
+                Engine.answer,
+                rows=rows,
+                sampling=sampling,
+                image_path=image_path,
+                seeds=seeds,
+                stopped=stopped,
+                search=search,
             )
             generated = self._result(self._submit(work))
             if stopped():

@@ -55,6 +55,13 @@ class RowStreamer(BaseStreamer):
     def end(self) -> None:
         """Nothing is held back between steps."""
 
+    def take(self, rows: torch.Tensor) -> None:
+        """Takes the tokens [rows, T] of whole answers, padded behind their ends: beams cannot be streamed."""
+        for row, tokens in enumerate(rows.tolist()):
+            end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
+            self.tokens[row], self.finished[row] = tokens[:end], end is not None
+        self._on_token()
+
     def text(self, row: int, final: bool = False) -> str:
         """The row's text so far; until `final`, bytes of a character that is not complete yet are held back."""
         text = self._decode(list(self.tokens[row]))
@@ -107,12 +114,17 @@ class RowSampler(LogitsProcessor):
 
 
 class StopWhen(StoppingCriteria):
-    """Ends all rows at the next step once `condition` holds; raising instead would leave hooks in the model."""
+    """Ends all rows at the next step once `condition` holds; raising instead would leave hooks in the model. `prompt`
+    is how many places of the rows are not of the answer, as `generate` counts them.
+    """
 
     def __init__(self, condition: Callable[[], bool]):
         self._condition = condition
+        self.prompt: int | None = None
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
+        if self.prompt is None:
+            self.prompt = input_ids.shape[1] - 1
         return torch.full((input_ids.shape[0],), self._condition(), dtype=torch.bool, device=input_ids.device)
 
 

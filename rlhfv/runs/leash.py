@@ -40,16 +40,23 @@ class LeashedTrainer:
 
     Args:
         base: the folder of the base, when it came along with the run.
+        accelerate_config: as of `build_command`.
     """
 
-    def __init__(self, folder: RunFolder, base: Path | None, seconds_to_end: float = SECONDS_TO_END):
+    def __init__(
+        self,
+        folder: RunFolder,
+        base: Path | None,
+        seconds_to_end: float = SECONDS_TO_END,
+        accelerate_config: Path | None = None,
+    ):
         root = str(Path(rlhfv.__file__).resolve().parents[1])
         environment = {**os.environ, **LAUNCH_ENVIRONMENT}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         environment.pop("RLHFV_BASE_PATH", None)
         if base is not None:
             environment["RLHFV_BASE_PATH"] = str(Path(base).resolve())
-        command = build_command(folder.read_config()["kind"], folder.path.resolve())
+        command = build_command(folder.read_config()["kind"], folder.path.resolve(), accelerate_config)
         self.folder = folder
         self.begin = folder.events_file.stat().st_size if folder.events_file.exists() else 0
         with open(folder.log_file, "ab") as output:

@@ -378,13 +378,16 @@ class LocalRuns:
         return path.stat().st_size if path.exists() else 0
 
 
-def build_command(kind: str, folder: Path) -> list[str]:
-    """The command that does the work of a run: an evaluation in one process, training under accelerate: one process
-    without a GPU, else as `accelerate config` says, else on as many GPUs as can share a batch evenly."""
+def build_command(kind: str, folder: Path, accelerate_config: Path | None = None) -> list[str]:
+    """The command that does the work of a run: an evaluation in one process, training under accelerate: as the file
+    `accelerate_config` says, else one process without a GPU, else as `accelerate config` says, else on as many GPUs as
+    can share a batch evenly."""
     if kind == "evaluation":
         return [sys.executable, "-m", "rlhfv.evaluation.run", str(folder)]
     launch = [sys.executable, "-m", "accelerate.commands.launch"]
-    if sys.platform == "darwin":
+    if accelerate_config:
+        launch += ["--config_file", str(Path(accelerate_config).resolve())]
+    elif sys.platform == "darwin":
         launch += ["--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     elif not has_gpu():
         launch += ["--cpu", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no"]

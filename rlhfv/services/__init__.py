@@ -11,6 +11,7 @@ from rlhfv.runs.local import LocalRuns
 from rlhfv.services.actor import Actor, local_actor
 from rlhfv.services.answering import Answering
 from rlhfv.services.backends import Backends
+from rlhfv.services.benchmarking import Benchmarking
 from rlhfv.services.chat import Chat
 from rlhfv.services.consent import Consent
 from rlhfv.services.correcting import Correcting
@@ -27,6 +28,7 @@ from rlhfv.services.models import Models
 from rlhfv.services.publishing import Publishing
 from rlhfv.services.queue import Queue
 from rlhfv.services.recorded import RecordedComparisons
+from rlhfv.services.reporting import Reporting
 from rlhfv.services.reviewing import Reviewing
 from rlhfv.services.sent_runs import SentRuns
 from rlhfv.services.sharing import Sharing
@@ -54,6 +56,8 @@ class Services:
     erasing: Erasing
     members: Members
     evaluation: Evaluating
+    benchmarking: Benchmarking
+    reporting: Reporting
     sharing: Sharing
     recorded: RecordedComparisons
     guide: Guide
@@ -77,6 +81,8 @@ def build_services(settings: Settings) -> Services:
     corrections = Correcting(settings, store, shelf, durable, consent, limits)
     training = Training(settings, store, shelf, host, runs, limits)
     publishing = Publishing(settings, store, shelf, training)
+    evaluation = Evaluating(settings, store, shelf, host, runs, limits)
+    benchmarking = Benchmarking(settings, host, limits)
     sent = SentRuns(store, runs)
     chat = Chat(store, shelf, host, limits, consent)
     recorded = RecordedComparisons(settings, store, shelf, host, chat)
@@ -96,7 +102,9 @@ def build_services(settings: Settings) -> Services:
         backends=Backends(training, publishing, sent),
         erasing=Erasing(settings, store, shelf, runs, publishing, sent, durable),
         members=Members(settings),
-        evaluation=Evaluating(settings, store, shelf, host, runs, limits),
+        evaluation=evaluation,
+        benchmarking=benchmarking,
+        reporting=Reporting(shelf, host, training, evaluation, benchmarking),
         sharing=Sharing(settings, store, shelf, chat),
         recorded=recorded,
         guide=Guide(settings, store, shelf, host, chat, training, recorded),

@@ -19,6 +19,15 @@ def make_zip(name: str, fill) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def make_file(name: str, text: str) -> Path:
+    """The text as a file of that name, in a place that nobody can guess."""
+    place = Path(get_upload_folder()) / secrets.token_hex(16)
+    place.mkdir(parents=True)
+    path = place / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
 def size(path: Path) -> str:
     """ "1.2 MB"."""
     return human_bytes(path.stat().st_size)

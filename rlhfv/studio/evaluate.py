@@ -8,7 +8,7 @@ import gradio as gr
 from rlhfv.services import Actor, Services
 from rlhfv.services.evaluating import MAX_SCENES
 from rlhfv.services.memory import ASK, MemoryShort
-from rlhfv.studio import evaluate_view, runs_view
+from rlhfv.studio import benchmarks, evaluate_view, leaderboard, runs_view
 from rlhfv.studio.chat_view import alert
 from rlhfv.studio.events import explain, private
 from rlhfv.studio.view import Node, button, empty, h, progress, view
@@ -33,17 +33,29 @@ class EvaluateTab:
 
 
 def build(services: Services) -> EvaluateTab:
+    """Drawn scenes where the model has a world of them, answers to benchmarks, and all adapters with their figures."""
+    parts = []
+    with gr.Tabs(elem_id="evaluate-parts"):
+        if services.evaluation.can_evaluate():
+            with gr.Tab("Drawn scenes", id="scenes", elem_id="part-scenes"):
+                parts.append(_build_scenes(services))
+        with gr.Tab("Benchmarks", id="benchmarks", elem_id="part-benchmarks"):
+            parts.append(benchmarks.build(services))
+        with gr.Tab("Leaderboard", id="leaderboard", elem_id="part-leaderboard") as board:
+            leaderboard.build(services, board)
+
+    def refresh(who: Actor, *kept) -> dict:
+        found, values = {}, iter(kept)
+        for part in parts:
+            found |= part.refresh(who, *(value for _, value in zip(part.kept, values, strict=False)))
+        return found
+
+    kept, outputs = (tuple(each for part in parts for each in getattr(part, name)) for name in ("kept", "outputs"))
+    return EvaluateTab(kept, outputs, refresh)
+
+
+def _build_scenes(services: Services) -> EvaluateTab:
     evaluation, chat = services.evaluation, services.chat
-    if not evaluation.can_evaluate():
-        view(
-            empty(
-                "This model has no scenes with a known truth.",
-                "Evaluation counts false claims in drawn scenes. Start the studio with the demo model for that, or "
-                "compare answers by vote in Chat.",
-            ),
-            elem_id="no-evaluation",
-        )
-        return EvaluateTab((), (), lambda who: {})
 
     with gr.Row(elem_classes="workbench"):
         with gr.Column(scale=4, min_width=280, elem_classes="side", elem_id="evaluate-form"):

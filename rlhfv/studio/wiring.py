@@ -114,8 +114,8 @@ def connect(services: Services, page: Page) -> None:
     def visit_train(request: gr.Request, *kept) -> dict:
         return train.refresh(actor(request), *kept)
 
-    def visit_evaluate(run_id: str, ticked: list[str], request: gr.Request) -> dict:
-        return evaluate.refresh(actor(request), run_id, ticked)
+    def visit_evaluate(request: gr.Request, *kept) -> dict:
+        return evaluate.refresh(actor(request), *kept)
 
     def visit_publish(repo: str, run_id: str | None, request: gr.Request) -> dict:
         return publish.show(actor(request), repo, run_id)
@@ -171,13 +171,12 @@ def connect(services: Services, page: Page) -> None:
         "review": (visit_review, review.chosen, review.outputs),
         "pairs": (visit_pairs, [pairs.chosen, *pairs.filters], pairs.outputs),
         "train": (visit_train, list(train.kept), train.outputs),
+        "evaluate": (visit_evaluate, list(evaluate.kept), evaluate.outputs),
         "publish": (visit_publish, list(publish.kept), publish.outputs),
         "tasks": (visit_tasks, tasks.due, tasks.outputs),
         "statistics": (visit_statistics, None, statistics.outputs),
         "people": (visit_people, None, people.outputs),
     }
-    if evaluate.outputs:
-        visits["evaluate"] = (visit_evaluate, list(evaluate.kept), evaluate.outputs)
     for name, (function, inputs, outputs) in visits.items():
         filled = private(page.tab[name].select, function, inputs, list(outputs))
         script(filled.then, "() => window.studio?.arrived()")

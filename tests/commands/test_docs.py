@@ -111,7 +111,9 @@ def shell(tmp_path, capsys, monkeypatch, data, picture, hub, connect):
 @pytest.fixture
 def small(scripted, worker, monkeypatch):
     """Models, trainers and jobs that take no time."""
-    monkeypatch.setattr(leash, "build_command", lambda _, folder: [sys.executable, str(WORKERS), "quick", str(folder)])
+    monkeypatch.setattr(
+        leash, "build_command", lambda _, folder, config=None: [sys.executable, str(WORKERS), "quick", str(folder)]
+    )
     monkeypatch.setattr(hub_jobs, "_COMMAND", "true")
     monkeypatch.setattr("rlhfv.services.backends.Backends._operations", lambda *_: (65e12 * 1500, 0.5))
 

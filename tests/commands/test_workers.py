@@ -24,7 +24,7 @@ def small(scripted, worker, monkeypatch):
     """The trainer of a worker in this process."""
 
     def choose(kind):
-        monkeypatch.setattr(leash, "build_command", lambda _, folder: command(kind, folder))
+        monkeypatch.setattr(leash, "build_command", lambda _, folder, config=None: command(kind, folder))
 
     choose("quick")
     return choose

@@ -3,9 +3,9 @@
 import pytest
 
 from benchmarks.ddpo_grid import RUIN, configure
-from benchmarks.demo_pairs import oracle_pairs
 from rlhfv.ddpo.config import RECIPES
 from rlhfv.ddpo.train import train
+from rlhfv.evaluation.oracle_pairs import oracle_pairs
 from rlhfv.models.catalog import find_entry
 from rlhfv.models.local import LocalModel
 from rlhfv.run_folder import RunFolder

@@ -83,7 +83,7 @@ def command(kind: str, folder: Path) -> list[str]:
 
 
 def work(kind: str, repo: str, folder: str, name: str, lease: str = "600", run_id: str = "") -> None:
-    leash.build_command = lambda _, path: command(kind, path)
+    leash.build_command = lambda _, path, config=None: command(kind, path)
     runs = HubRuns(
         Hub(Token(os.environ["HF_TOKEN"])), repo, float(lease), wait=lambda seconds: time.sleep(seconds / 10)
     )

@@ -125,7 +125,7 @@ def test_the_wheel_is_the_running_source_and_pip_installs_it(tmp_path):
 @pytest.fixture
 def work(monkeypatch):
     def choose(kind):
-        monkeypatch.setattr(leash, "build_command", lambda _, folder: command(kind, folder))
+        monkeypatch.setattr(leash, "build_command", lambda _, folder, config=None: command(kind, folder))
 
     choose("quick")
     return choose
@@ -167,7 +167,7 @@ def test_the_trainer_ends_with_the_one_who_started_it(run, tmp_path):
     code = (
         "import os, sys; from rlhfv.run_folder import RunFolder; from rlhfv.runs import leash; "
         "from tests.runs.hub_worker import command; "
-        "leash.build_command = lambda _, folder: command('slow', folder); "
+        "leash.build_command = lambda _, folder, config=None: command('slow', folder); "
         "leash.LeashedTrainer(RunFolder(sys.argv[1]), None, 0.2); print('on', flush=True); sys.stdin.read()"
     )
     starter = subprocess.Popen(

@@ -274,7 +274,7 @@ def test_what_the_hub_does_not_take_at_the_end_stays_here(hub, runs, make_run, t
         return beat(given, operations, **changes)
 
     monkeypatch.setattr(runs, "beat", refuse_the_end)
-    monkeypatch.setattr(leash, "build_command", lambda _, path: hub_worker.command("quick", path))
+    monkeypatch.setattr(leash, "build_command", lambda _, path, config=None: hub_worker.command("quick", path))
     worker = Worker(runs, tmp_path / "box", "box", beat=0.2, poll=0.1, tell=lambda text: None)
     with pytest.raises(HubRefused):
         worker.work(once=True)

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from rlhfv.corrections.conversation import ModelIdentity
 from rlhfv.models.catalog import Entry
@@ -16,6 +17,8 @@ class ScriptedModel:
 
     identity = IDENTITY
     takes_several_images = True
+    model = None
+    processor = SimpleNamespace(image_processor=SimpleNamespace(to_dict=dict))
 
     def __init__(self, delay: float = 0.0):
         self.delay, self.calls, self.samplings, self.active, self.most_active = delay, [], [], 0, 0
@@ -42,7 +45,7 @@ class ScriptedModel:
             for number, each in enumerate(words)
         )
 
-    def answer_many(self, prompts, voice, sampling, image_path, batch_size, stop=None):
+    def answer_many(self, prompts, voice, sampling, image_path, batch_size, stop=None, search=None):
         return [f"{voice or 'baseline'} says: {prompt.question}" for prompt in prompts]
 
     def read(self, prompt, answer, readers, image_path):

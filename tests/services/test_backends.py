@@ -34,7 +34,7 @@ def ann(hub, connect, services, ada):
 def run_id(services, ann, monkeypatch, picture):
     """A run that was frozen for another machine."""
     monkeypatch.setattr("rlhfv.services.training.check_run", lambda pairs, *_, **__: CheckReport(1, (), seconds=65.0))
-    monkeypatch.setattr(leash, "build_command", lambda _, folder: command("quick", folder))
+    monkeypatch.setattr(leash, "build_command", lambda _, folder, config=None: command("quick", folder))
     return services.training.start(ann, TrainingConfig(), "away", ELSEWHERE)
 
 

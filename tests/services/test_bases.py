@@ -11,12 +11,13 @@ import pytest
 from rlhfv.corrections.conversation import ModelIdentity, Sampling
 from rlhfv.errors import GenerationFailed, ModelUnavailable, NotFound
 from rlhfv.models.fetching import Progress
-from rlhfv.services import Actor, build_services
+from rlhfv.services import Actor, build_services, local_actor
 from rlhfv.services.bases import Base, Bases, identify
 from rlhfv.services.pins import Pins
 from rlhfv.settings import Settings
 from rlhfv.studio.waiting import waiting_note
 from tests.services.fakes import ScriptedModel, scripted_entry
+from tests.services.test_benchmarking import write_benchmark
 from tests.studio.conftest import texts
 
 ROOM = 100
@@ -420,3 +421,15 @@ def test_four_bits_on_a_borrowed_gpu_are_refused_in_words(tmp_path, monkeypatch)
     with pytest.raises(ModelUnavailable, match="in 4 bits") as refusal:
         services.host.hand_over()
     assert "--base-weights" in refusal.value.fix
+
+
+def test_both_models_answer_a_benchmark_each_under_its_own_name(studio, memory):
+    bench = studio.benchmarking
+    write_benchmark(bench.root, 4)
+    ids = [[*bench.answer(local_actor(), "pope-random", voice)][-1].id for voice in ("", "base:other")]
+    sets = [bench.answer_set(local_actor(), id) for id in ids]
+    assert [(one.stamp.model.name, one.voice, one.done) for one in sets] == [
+        ("one", "", 4),
+        ("other", "base:other", 4),
+    ]
+    assert bench.compare(local_actor(), *ids).flips.broken == 0

@@ -289,6 +289,6 @@ def flat(nodes):
         yield from flat(node)
 
 
-def test_a_model_without_a_world_says_why_it_cannot_be_evaluated(page):
-    [block] = [block for block in page.demo.blocks.values() if getattr(block, "elem_id", None) == "no-evaluation"]
-    assert "no scenes with a known truth" in texts(block.value)
+def test_a_model_without_a_world_has_benchmarks_and_no_scenes(page):
+    parts = {getattr(block, "elem_id", None) for block in page.demo.blocks.values()}
+    assert {"compare-sets", "leaderboard"} <= parts and not {"part-scenes", "evaluate-form"} & parts

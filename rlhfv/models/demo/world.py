@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rlhfv.corrections.edits import Edit
 from rlhfv.models.demo.language import DETAILED_PROMPT, SUGGESTED_QUESTIONS
-from rlhfv.models.demo.objects import CLASS_NAMES, RULE_TARGETS
+from rlhfv.models.demo.objects import CLASS_NAMES, RULE_TARGETS, RULES
 from rlhfv.models.demo.oracle import annotate
 from rlhfv.models.demo.reading import Finding, find_mentions, review
 from rlhfv.models.demo.scenes import SPLITS, Scene, draw_scene, render, scene_from_source, scene_source
@@ -47,6 +47,7 @@ class DemoWorld:
 
     questions = SUGGESTED_QUESTIONS
     description_question = DETAILED_PROMPT
+    habits = RULES
     first_scene = "demo:validation/10"
 
     def fresh_seed(self, split: str) -> int:
@@ -83,6 +84,10 @@ class DemoWorld:
     def classes(self) -> tuple[str, ...]:
         """The kinds of things that the model knows."""
         return CLASS_NAMES
+
+    def named(self, answer: str) -> set[str]:
+        """The kinds of things that an answer names and does not deny."""
+        return {mention.name for mention in find_mentions(answer) if not mention.negated}
 
     def measure(self, answers: Iterable[tuple[str, str]]) -> list[Measurement]:
         """One measurement for each (source, description), in order."""

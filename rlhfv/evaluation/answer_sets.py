@@ -1,0 +1,205 @@
+"""Sets of answers on the disk: who said what to the questions of a benchmark.
+
+<data folder>/evaluations/<id>/
+  stamp.json      title, when, whose, how many answers there are to be, and the stamp
+  answers.jsonl   {"id", "answer"} and what else is known, a line an answer; only added to
+  judge.jsonl     what a judge was asked and what it said
+  scores/         figures that were counted, by the hash of what they were counted from
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from rlhfv.errors import InvalidData, NotFound
+from rlhfv.evaluation.score import Fault, Measure, Score
+from rlhfv.evaluation.stamp import Stamp
+
+STAMP, ANSWERS, JUDGE, SCORES = "stamp.json", "answers.jsonl", "judge.jsonl", "scores"
+
+
+@dataclass(frozen=True)
+class AnswerSet:
+    """A set of answers: `done` of `total` items have one. `voice` is the id of the studio's voice that gave them, ""
+    for the baseline; `owner` is whose it is, "" on a machine of one person; `notes` say what its import told."""
+
+    id: str
+    title: str
+    stamp: Stamp
+    done: int
+    total: int
+    created: str
+    voice: str = ""
+    owner: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class AnswerFolder:
+    """The folder of one set."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def judge_log(self) -> Path:
+        return self.path / JUDGE
+
+    def begin(
+        self, title: str, stamp: Stamp, total: int, voice: str = "", owner: str = "", notes: Sequence[str] = ()
+    ) -> None:
+        """Makes the folder with its stamp, unless it is there."""
+        if (self.path / STAMP).is_file():
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        row = {
+            "v": 1,
+            "title": title,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "total": total,
+            "voice": voice,
+            "owner": owner,
+            "notes": list(notes),
+            "stamp": stamp.to_dict(),
+        }
+        _replace(self.path / STAMP, json.dumps(row, indent=1))
+
+    def read(self) -> AnswerSet:
+        """The set, with the names that a server gave its model in the place of the one that was asked for.
+
+        Raises:
+            InvalidData: its stamp cannot be read.
+        """
+        try:
+            row = json.loads((self.path / STAMP).read_bytes())
+            stamp, facts = Stamp.from_dict(row["stamp"]), {name: row[name] for name in ("title", "created", "total")}
+            rest = {"voice": row["voice"], "owner": row["owner"], "notes": tuple(row["notes"])}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InvalidData(
+                f"The set of answers {self.id!r} cannot be read.",
+                f"Its {STAMP} is damaged: {type(error).__name__}.",
+                "Delete its folder and make or import the answers again.",
+            ) from error
+        rows = self.rows()
+        if served := sorted({row["served"] for row in rows.values() if row.get("served")}):
+            stamp = replace(stamp, model=replace(stamp.model, name=" and ".join(served)))
+        if left_out := sorted({name for row in rows.values() for name in row.get("left_out", ())}):
+            names = " and ".join(left_out).replace("_", "-")
+            rest["notes"] += (f"The server did not take {names} and used its own: the answers may not be greedy.",)
+        return AnswerSet(self.id, stamp=stamp, done=len(rows), **facts, **rest)
+
+    def rows(self) -> dict[str, dict]:
+        """Item id → its row, the last where there are several. Lines that a kill has torn are passed over."""
+        rows = {}
+        try:
+            lines = (self.path / ANSWERS).read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return {}
+        for line in lines:
+            try:
+                row = json.loads(line)
+                if isinstance(row["id"], str) and isinstance(row["answer"], str):
+                    rows[row["id"]] = row
+            except (ValueError, KeyError, TypeError):
+                continue
+        return rows
+
+    def answers(self) -> dict[str, str]:
+        return {id: row["answer"] for id, row in self.rows().items()}
+
+    def add(self, rows: Sequence[Mapping]) -> None:
+        """Adds rows with `id` and `answer`; they are in the file when this returns. The newline before them closes a
+        line that a kill may have torn."""
+        if rows:
+            text = "\n" + "\n".join(json.dumps(dict(row)) for row in rows) + "\n"
+            with open(self.path / ANSWERS, "ab") as file:
+                file.write(text.encode())
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """For whoever adds answers: one process and one thread at a time; the system frees it when a process dies.
+
+        Raises:
+            InvalidData: another one is at it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InvalidData(
+                    f"The answers {self.id!r} are being written already.",
+                    "Two that write them would ask every question twice.",
+                    "Wait until the other is done, or stop it; its answers are kept.",
+                ) from None
+            yield
+
+    # ---- figures that were counted
+
+    def keep_score(self, key: str, score: Score) -> None:
+        (self.path / SCORES).mkdir(exist_ok=True)
+        row = {
+            "benchmark": score.benchmark,
+            "variant": score.variant,
+            "ids": list(score.ids),
+            "counts": {name: np.asarray(counts, float).tolist() for name, counts in score.counts.items()},
+            "wrong": np.asarray(score.wrong, bool).tolist(),
+            "faults": [[[one.start, one.end, one.kind] for one in faults] for faults in score.faults],
+            "notes": list(score.notes),
+        }
+        _replace(self.path / SCORES / f"{key}.json", json.dumps(row))
+
+    def kept_score(self, key: str, measures: tuple[Measure, ...]) -> Score | None:
+        """The score that was counted from the same, None where there is none that can be read."""
+        try:
+            row = json.loads((self.path / SCORES / f"{key}.json").read_bytes())
+            return Score(
+                row["benchmark"],
+                row["variant"],
+                tuple(row["ids"]),
+                {name: np.array(counts, float) for name, counts in row["counts"].items()},
+                measures,
+                np.array(row["wrong"], bool),
+                tuple(tuple(Fault(*one) for one in faults) for faults in row["faults"]),
+                tuple(row["notes"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def open_set(root: Path, id: str) -> AnswerFolder:
+    """The folder of the set `id` below `root`. Raises `NotFound` where there is none."""
+    folder = AnswerFolder(Path(root) / id)
+    if "/" in id or id.startswith(".") or not (folder.path / STAMP).is_file():
+        raise NotFound(
+            f"There is no set of answers {id!r:.80}.", "It was deleted, or the id is another.", "Choose from the list."
+        )
+    return folder
+
+
+def list_sets(root: Path) -> list[AnswerFolder]:
+    """All sets below `root`, in the order of their ids."""
+    return [AnswerFolder(file.parent) for file in sorted(Path(root).glob(f"*/{STAMP}"))]
+
+
+def name_set(stamp: Stamp, *more: object) -> str:
+    """The id of a set: the same stamp gives the same one, so that who asks again goes on where it was."""
+    known = json.dumps([stamp.to_dict(), *more], sort_keys=True)
+    return f"{stamp.benchmark}-{sha256(known.encode()).hexdigest()[:12]}"
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name(f".{path.name}.new-{os.getpid()}")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, path)

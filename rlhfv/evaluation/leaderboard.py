@@ -1,0 +1,234 @@
+"""All voices with where they come from, beside the figures of every evaluation that is there.
+
+What was asked in two ways never stands in one column: a column has one benchmark, one variant, one number of items and
+one stamp, apart from the voice that answered.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from rlhfv.evaluation.bootstrap import Figure
+from rlhfv.evaluation.score import Measure
+from rlhfv.evaluation.sentences import NOTHING, show_range, show_value
+from rlhfv.evaluation.stamp import UNKNOWN
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a voice comes from. `id` is its identity, `parent` the run whose frozen pairs it was trained on again,
+    `pairs` how many it was trained on; what is not known is "" or None."""
+
+    id: str
+    title: str
+    base: str = ""
+    recipe: str = ""
+    pairs: int | None = None
+    run: str = ""
+    parent: str = ""
+    made: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one evaluation found of one voice. `stamp` says how it was asked, without who was asked; `source` is the
+    id of the evaluation, `made` when it was made, as an ISO time."""
+
+    voice: str
+    benchmark: str
+    variant: str
+    stamp: Mapping[str, str]
+    items: int
+    figures: tuple[tuple[Measure, Figure], ...]
+    source: str = ""
+    made: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure; `stamp` is what is alike in all of its evaluations, `key` the same as long as all of that is."""
+
+    key: str
+    benchmark: str
+    variant: str
+    stamp: Mapping[str, str]
+    items: int
+    measure: Measure
+
+
+@dataclass(frozen=True)
+class Row:
+    """A voice with its figures by the key of their columns; of two evaluations of one kind the newer counts."""
+
+    lineage: Lineage
+    figures: Mapping[str, Figure]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Best first by the column `sorted_by`; voices without that figure come last, the newest of them first."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    sorted_by: str = ""
+
+
+def same_stamp(first: Finding, second: Finding) -> bool:
+    return dict(first.stamp) == dict(second.stamp)
+
+
+def arrange(
+    lineages: Iterable[Lineage],
+    findings: Iterable[Finding],
+    sort_by: str = "",
+    alike: Callable[[Finding, Finding], bool] = same_stamp,
+) -> Leaderboard:
+    """Rows of all `lineages`, and of voices that only a finding names; columns of all `findings`.
+
+    Args:
+        sort_by: the key of a column; by default the first figure of the evaluation that most voices have.
+        alike: whether two findings of one benchmark, variant and number of items were asked in the same way.
+    """
+    groups: list[list[Finding]] = []
+    for finding in sorted(findings, key=lambda one: one.made):
+        for group in groups:
+            if all(_one_kind(finding, other) and alike(finding, other) for other in group):
+                group.append(finding)
+                break
+        else:
+            groups.append([finding])
+    groups.sort(key=lambda group: -len({finding.voice for finding in group}))
+    columns, cells = [], {}
+    for group in groups:
+        own = _columns(group)
+        columns += own.values()
+        for finding in group:  # oldest first, so that the newest is kept
+            figures = cells.setdefault(finding.voice, {})
+            figures.update({own[measure.name].key: figure for measure, figure in finding.figures})
+    known = {lineage.id: lineage for lineage in lineages}
+    known = {**{voice: Lineage(voice, voice) for voice in cells}, **known}
+    rows = [Row(lineage, cells.get(lineage.id, {})) for lineage in known.values()]
+    by = {column.key: column for column in columns}
+    chosen = by.get(sort_by) or next(iter(columns), None)
+    return Leaderboard(tuple(columns), tuple(_sort(rows, chosen)), chosen.key if chosen else "")
+
+
+def render_table(board: Leaderboard) -> str:
+    """The leaderboard as plain text: the voices with their lineage, then the figures of each evaluation."""
+    if not board.rows:
+        return "There is no adapter yet."
+    lines = _align(
+        [
+            ["voice", "base", "recipe", "pairs", "made", "repeats"],
+            *(
+                [
+                    lineage.title,
+                    _short(lineage.base),
+                    lineage.recipe,
+                    _count(lineage.pairs),
+                    lineage.made[:10],
+                    lineage.parent,
+                ]
+                for lineage in (row.lineage for row in board.rows)
+            ),
+        ]
+    )
+    groups: dict[tuple, list[Column]] = {}
+    for column in board.columns:
+        groups.setdefault((column.benchmark, column.variant, column.items, tuple(column.stamp.items())), []).append(
+            column
+        )
+    for (benchmark, variant, items, stamp), columns in groups.items():
+        rows = [row for row in board.rows if any(column.key in row.figures for column in columns)]
+        lines += ["", f"{benchmark}, {items:,} items, counted as: {variant}"]
+        lines += [f"  {name}: {value}" for name, value in stamp if value]
+        if UNKNOWN in dict(stamp).values():
+            lines.append("  Whether they were asked alike in what is unknown cannot be told.")
+        lines += _align(
+            [
+                ["voice", *(column.measure.title for column in columns)],
+                *([row.lineage.title, *(_cell(row, column) for column in columns)] for row in rows),
+            ]
+        )
+    return "\n".join(lines)
+
+
+def to_rows(board: Leaderboard) -> dict:
+    """The leaderboard as plain JSON data."""
+    return {
+        "columns": [
+            {
+                "key": column.key,
+                "benchmark": column.benchmark,
+                "variant": column.variant,
+                "items": column.items,
+                "stamp": dict(column.stamp),
+                "measure": column.measure.name,
+                "unit": column.measure.unit,
+                "better": column.measure.better,
+            }
+            for column in board.columns
+        ],
+        "voices": [
+            {**vars(row.lineage), "figures": {key: figure.to_dict() for key, figure in row.figures.items()}}
+            for row in board.rows
+        ],
+        "sorted_by": board.sorted_by,
+    }
+
+
+def _one_kind(first: Finding, second: Finding) -> bool:
+    kinds = [(one.benchmark, one.variant, one.items) for one in (first, second)]
+    return kinds[0] == kinds[1]
+
+
+def _columns(group: Sequence[Finding]) -> dict[str, Column]:
+    benchmark, variant, items = group[0].benchmark, group[0].variant, group[0].items
+    stamp = {
+        name: value
+        for name, value in group[0].stamp.items()
+        if all(finding.stamp.get(name) == value for finding in group)
+    }
+    measures = {measure.name: measure for finding in group for measure, _ in finding.figures}
+
+    def key(name: str) -> str:
+        return sha256(repr((benchmark, variant, items, sorted(stamp.items()), name)).encode()).hexdigest()[:12]
+
+    return {name: Column(key(name), benchmark, variant, stamp, items, measure) for name, measure in measures.items()}
+
+
+def _sort(rows: list[Row], column: Column | None) -> list[Row]:
+    rows = sorted(rows, key=lambda row: row.lineage.made, reverse=True)
+    if column is None:
+        return rows
+    sign = -1 if column.measure.better == "higher" else 1
+
+    def place(row: Row) -> tuple[bool, float]:
+        figure = row.figures.get(column.key)
+        missing = figure is None or figure.value is None
+        return missing, 0.0 if missing else sign * figure.value
+
+    return sorted(rows, key=place)
+
+
+def _cell(row: Row, column: Column) -> str:
+    figure = row.figures.get(column.key)
+    if figure is None:
+        return NOTHING
+    return f"{show_value(column.measure, figure)} {show_range(column.measure, figure)}".rstrip()
+
+
+def _short(base: str) -> str:
+    """With the first twelve characters of its commit or hash, which still name it."""
+    name, at, revision = base.rpartition("@")
+    return f"{name}{at}{revision[:12]}" if at else base
+
+
+def _count(pairs: int | None) -> str:
+    return "" if pairs is None else f"{pairs:,}"
+
+
+def _align(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]

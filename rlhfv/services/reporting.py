@@ -1,0 +1,317 @@
+"""What became better and what it cost: two sets of answers beside each other, as a page to share too, and every
+adapter of this studio with where it comes from and what it scored.
+
+Whose answers and runs these are, and who may see them, is asked of the rooms that hold them.
+"""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rlhfv.corrections.images import ImageShelf
+from rlhfv.errors import InvalidData, StudioError
+from rlhfv.evaluation.answer_sets import AnswerFolder, AnswerSet
+from rlhfv.evaluation.benchmarks import find_benchmark
+from rlhfv.evaluation.bootstrap import Figure, Resamples
+from rlhfv.evaluation.comparison import ComparedItem, Comparison
+from rlhfv.evaluation.leaderboard import Finding, Leaderboard, Lineage, arrange
+from rlhfv.evaluation.page import Side, render, small_picture
+from rlhfv.evaluation.scene_score import BENCHMARK as DEMO_WORLD
+from rlhfv.evaluation.scene_score import MEASURES as SCENE_MEASURES
+from rlhfv.evaluation.scene_score import VARIANT as SCENE_VARIANT
+from rlhfv.evaluation.score import Item
+from rlhfv.evaluation.stamp import UNKNOWN, refuse_unlike
+from rlhfv.models.catalog import local_adapter
+from rlhfv.models.identity import adapter_identity, read_adapter_card
+from rlhfv.services.actor import Actor
+from rlhfv.services.benchmarking import Benchmarking
+from rlhfv.services.evaluating import Evaluating
+from rlhfv.services.model_host import ModelHost
+from rlhfv.services.training import Training
+
+KEPT = 4
+"""Comparisons that are held in memory: whoever turns the pages of one does not count it anew."""
+MOST_SETS = 20
+"""Sets of answers of one visitor, where many share a machine."""
+REMEMBERED = 500
+"""Sets of answers whose figures are held in memory."""
+GENERAL = ("pope-random", "pope-popular", "pope-adversarial", "amber-discriminative")
+"""What stands beside a gain as one general score: the first of them that both voices have answered. No judge is asked
+for it."""
+_SPLITS = {"pope-random", "pope-popular", "pope-adversarial"}
+_SCENE_KINDS = {"any_rate": "any", "number_rate": "number", "position_rate": "position"}
+
+
+class Reporting:
+    def __init__(
+        self,
+        shelf: ImageShelf,
+        host: ModelHost,
+        training: Training,
+        evaluation: Evaluating,
+        benchmarking: Benchmarking,
+    ):
+        self.shelf, self.host = shelf, host
+        self.training, self.evaluation, self.benchmarking = training, evaluation, benchmarking
+        self._lock = threading.Lock()
+        self._comparisons: dict[tuple, Comparison] = {}
+        self._findings: dict[tuple, Finding] = {}
+
+    def sets(self, actor: Actor) -> list[AnswerSet]:
+        """The sets of answers that the actor may see."""
+        actor.require("train")
+        return self.benchmarking.answer_sets(actor)
+
+    def benchmarks(self, actor: Actor) -> list[tuple[str, str]]:
+        """(title, name) of the benchmarks whose files are here."""
+        return [(one.benchmark.title, one.benchmark.name) for one in self.benchmarking.benchmarks(actor) if one.ready]
+
+    def variants(self, actor: Actor, set_id: str) -> list[str]:
+        """The ways in which a set can be counted without a judge, the usual one first."""
+        what = find_benchmark(self.benchmarking.answer_set(actor, set_id).stamp.benchmark)
+        return [variant for variant in what.variants if variant not in what.judged]
+
+    def take_in(
+        self, actor: Actor, benchmark: str, path: Path, title: str = "", decoding: str = "", model: str = ""
+    ) -> str:
+        """A file of answers that were made elsewhere; returns the id of their set. Raises like
+        `Benchmarking.take_in`; whoever does not manage this studio is not told its folders."""
+        actor.require("train")
+        what = find_benchmark(benchmark)
+        if "manage" not in actor.rights and what.name not in dict(self.benchmarks(actor)).values():
+            raise InvalidData(
+                f"The files of {what.title} are not here.",
+                "Answers are counted with the benchmark's own keys, and this studio brings none along.",
+                "Ask its owner for them, or run a studio of your own.",
+            )
+        if "manage" not in actor.rights and len(self.sets(actor)) >= MOST_SETS:
+            raise InvalidData(
+                f"You have {MOST_SETS} sets of answers here.",
+                "Many people share this machine and its disk.",
+                "Delete one that you do not need.",
+            )
+        return self.benchmarking.take_in(actor, benchmark, path, title, decoding=decoding, model=model)
+
+    def delete(self, actor: Actor, set_id: str) -> None:
+        """A set of answers with all that was counted in it.
+
+        Raises:
+            NotFound: it is not there or somebody else's.
+            InvalidData: answers are being added to it.
+        """
+        folder = AnswerFolder(self.benchmarking.sets / self.benchmarking.answer_set(actor, set_id).id)
+        with folder.working():
+            shutil.rmtree(folder.path)
+
+    def comparison(self, actor: Actor, before: str, after: str, variant: str = "") -> Comparison:
+        """Two sets item by item, with a general score of the same two voices beside where there is one.
+
+        Raises:
+            NotFound: one of them is not there or somebody else's.
+            InvalidData: they were not asked in the same way, or not to be counted in that one.
+        """
+        first, second = (self.benchmarking.answer_set(actor, each) for each in (before, after))
+        state = find_benchmark(first.stamp.benchmark).state(self.benchmarking.root)
+        key = (*((one.id, one.done) for one in (first, second)), variant, state)
+        with self._lock:
+            if key in self._comparisons:
+                self._comparisons[key] = self._comparisons.pop(key)  # the one that was asked for last goes last
+                return self._comparisons[key]
+        comparison = self.benchmarking.compare(actor, before, after, variant)
+        comparison = comparison.beside(self._general(actor, first, second))
+        with self._lock:
+            self._comparisons[key] = comparison
+            while len(self._comparisons) > KEPT:
+                self._comparisons.pop(next(iter(self._comparisons)))
+        return comparison
+
+    def sides(self, actor: Actor, before: str, after: str) -> tuple[Side, Side]:
+        """How people call the two sets, and their stamps."""
+        found = (self.benchmarking.answer_set(actor, each) for each in (before, after))
+        return tuple(Side(one.title, one.stamp.lines) for one in found)
+
+    def stored_picture(self, actor: Actor, item: Item) -> str:
+        """The name of an item's stored picture, which is put on the shelf when it is not there; "" where there is
+        none or it cannot be read."""
+        path = self.benchmarking.picture(actor, item.image)
+        if path is None:
+            return ""
+        try:
+            return self.shelf.intake(path.read_bytes()).name
+        except (OSError, StudioError):
+            return ""
+
+    def page(self, actor: Actor, before: str, after: str, variant: str = "", with_pictures: bool = True) -> str:
+        """The comparison as one HTML page to share. Raises like `comparison`."""
+        comparison = self.comparison(actor, before, after, variant)
+
+        def picture(row: ComparedItem) -> bytes | None:
+            path = self.benchmarking.picture(actor, row.item.image)
+            return small_picture(path) if path else None
+
+        made = datetime.now(UTC).strftime("%-d %B %Y")
+        return render(comparison, self.sides(actor, before, after), made, "", picture, with_pictures)
+
+    def leaderboard(self, actor: Actor, sort_by: str = "") -> Leaderboard:
+        """Every adapter that the actor may see, beside the figures of every evaluation that they may see.
+
+        Judges are not asked for it: what only they can count is there once it was counted.
+        """
+        actor.require("train")
+        sets = {one.id: one for one in self.sets(actor)}
+        findings = [*self._of_scenes(actor), *self._of_sets(actor, sets)]
+        lineages = {lineage.id: lineage for lineage in self._lineages(actor)}
+        for lineage in self._unlisted(actor, sets.values()):
+            lineages.setdefault(lineage.id, lineage)
+
+        def alike(one: Finding, other: Finding) -> bool:
+            if one.source not in sets or other.source not in sets:
+                return one.stamp == other.stamp
+            try:
+                refuse_unlike(sets[one.source].stamp, sets[other.source].stamp)
+            except StudioError:
+                return False
+            return True
+
+        return arrange(lineages.values(), findings, sort_by, alike)
+
+    # ---- what the calls above are made of
+
+    def _general(self, actor: Actor, first: AnswerSet, second: AnswerSet) -> list[Comparison]:
+        """At most one comparison of the same two voices on a benchmark of another kind."""
+        voices = [one.stamp.model for one in (first, second)]
+        if any(voice.name == UNKNOWN for voice in voices):
+            return []
+        sets = [one for one in self.sets(actor) if one.done]
+        for name in GENERAL:
+            if name == first.stamp.benchmark or {name, first.stamp.benchmark} <= _SPLITS:
+                continue
+            found = [
+                [one for one in sets if one.stamp.benchmark == name and one.stamp.model == voice] for voice in voices
+            ]
+            for one, other in ((one, other) for one in found[0] for other in found[1]):
+                try:
+                    return [self.benchmarking.compare(actor, one.id, other.id)]
+                except StudioError:
+                    continue  # not asked in the same way, or its files are gone
+        return []
+
+    def _is_judged(self, name: str) -> bool:
+        benchmark = find_benchmark(name)
+        return benchmark.variants[0] in benchmark.judged
+
+    def _of_scenes(self, actor: Actor) -> Iterator[Finding]:
+        for run in self.evaluation.runs(actor):
+            results = self.evaluation.folder(actor, run.id).read_results() if run.state == "done" else None
+            for voice in (results or {}).get("voices", ()):
+                yield Finding(
+                    voice["id"] or _base(run.config),
+                    DEMO_WORLD,
+                    SCENE_VARIANT,
+                    {"prompt": results["question"], "decoding": "greedy"},
+                    results["scenes"],
+                    tuple(_scene_figures(voice)),
+                    run.id,
+                    run.created,
+                )
+
+    def _of_sets(self, actor: Actor, sets: dict[str, AnswerSet]) -> Iterator[Finding]:
+        for one in sets.values():
+            key = (one.id, one.done)
+            if key not in self._findings and one.done and not self._is_judged(one.stamp.benchmark):
+                try:
+                    score = self.benchmarking.score(actor, one.id)
+                except StudioError:
+                    continue  # the benchmark's files are gone
+                resamples = Resamples(score.counts)
+                figures = tuple((measure, resamples.measure(measure)) for measure in score.measures)
+                stamp = {name: value for name, value in one.stamp.lines.items() if name not in _OF_THE_VOICE}
+                self._findings[key] = Finding(
+                    _voice(one),
+                    one.stamp.benchmark,
+                    score.variant,
+                    stamp,
+                    len(score.ids),
+                    figures,
+                    one.id,
+                    one.created,
+                )
+                while len(self._findings) > REMEMBERED:
+                    self._findings.pop(next(iter(self._findings)))
+            if key in self._findings:
+                yield self._findings[key]
+
+    def _lineages(self, actor: Actor) -> Iterator[Lineage]:
+        runs = {run.id: run for run in self.training.runs(actor)}
+        sources = set()
+        for run in runs.values():
+            if run.state != "done" or not run.has_adapter:
+                continue
+            folder = self.training.folder(actor, run.id).adapter
+            sources.add(str(folder))
+            parent = runs.get(run.parent or "")
+            try:
+                yield self._lineage(
+                    adapter_identity(folder, name=None),
+                    run.title,
+                    folder,
+                    base=_base(run.config),
+                    recipe=run.config[run.kind].get("recipe", ""),
+                    run=run.id,
+                    parent=parent.title if parent else run.parent or "",
+                    made=run.created,
+                )
+            except StudioError:
+                continue  # its files are damaged, and it can no more be chosen than measured
+        for voice in self.host.local_voices(actor):
+            folder = local_adapter(voice.source) if voice.adapter and voice.source not in sources else None
+            if folder is not None:
+                yield self._lineage(voice.id, voice.title, folder)
+
+    def _lineage(self, identity: str, title: str, folder: Path, **known) -> Lineage:
+        card = read_adapter_card(folder)
+        base = "@".join(card["base"][part] for part in ("name", "revision")) if card.get("base") else ""
+        told = {
+            "base": base,
+            "recipe": card.get("recipe", ""),
+            "run": card.get("run", ""),
+            "pairs": (card.get("pairs") or {}).get("count"),
+        }
+        return Lineage(identity, title, **{**told, **known})
+
+    def _unlisted(self, actor: Actor, sets) -> Iterator[Lineage]:
+        """Who was measured and is no adapter of this studio: baselines, models on servers, imported answers."""
+        for run in self.evaluation.runs(actor):
+            base = _base(run.config)
+            yield Lineage(base, f"Baseline of {run.config['base']['name']}", base)
+        for one in sets:
+            model = one.stamp.model
+            yield Lineage(_voice(one), one.title, model.base if model.revision else "", made=one.created)
+
+
+_OF_THE_VOICE = ("benchmark", "model", "imported from")
+
+
+def _voice(one: AnswerSet) -> str:
+    model = one.stamp.model
+    if model.name == UNKNOWN:
+        return f"answers:{one.id}"
+    return model.adapter or (model.base if model.revision else model.name)
+
+
+def _base(config: dict) -> str:
+    return f"{config['base']['name']}@{config['base']['revision']}"
+
+
+def _scene_figures(voice: dict) -> Iterator[tuple]:
+    for measure in SCENE_MEASURES:
+        kind = _SCENE_KINDS.get(measure.name)
+        found = voice["kinds"].get(kind) if kind else voice.get(measure.name)
+        if found:
+            scale = 100 if measure.unit == "percent" else 1
+            yield measure, Figure(*(None if found[part] is None else scale * found[part] for part in _PARTS))
+
+
+_PARTS = ("value", "low", "high")

@@ -1,0 +1,255 @@
+"""The part of the Evaluate tab for benchmarks: two sets of answers beside each other, and every item of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from rlhfv.models.decoding import DECODINGS
+from rlhfv.services import Actor, Services
+from rlhfv.studio import benchmarks_view as shown
+from rlhfv.studio.chat_view import alert
+from rlhfv.studio.downloads import make_file, size
+from rlhfv.studio.events import explain, private, script
+from rlhfv.studio.view import h, progress, view
+from rlhfv.studio.viewer import show, viewer
+from rlhfv.studio.visitor import actor
+
+# Where there is room for one column only, the item stands below its list.
+SHOW_ITEM = "() => { if (innerWidth < 900) document.getElementById('compared-item')?.scrollIntoView(); }"
+NOTHING = ("", "", "")
+FILES = [".json", ".jsonl", ".tsv", ".csv"]
+
+
+@dataclass(frozen=True)
+class BenchmarksPart:
+    """`refresh(who, *kept)` fills it; what is compared stays as it is."""
+
+    kept: tuple
+    outputs: tuple
+    refresh: Callable[..., dict]
+
+
+def build(services: Services) -> BenchmarksPart:
+    reporting = services.reporting
+
+    with gr.Row(elem_classes="workbench"):
+        with gr.Column(scale=4, min_width=280, elem_classes="side", elem_id="compare-form"):
+            before = gr.Dropdown([], label="Answers before", filterable=False, elem_id="compare-before")
+            after = gr.Dropdown([], label="Answers after", filterable=False, elem_id="compare-after")
+            variant = gr.Dropdown([], label="Counted as", filterable=False, elem_id="compare-variant")
+            compare = gr.Button("Compare", variant="primary", size="sm", elem_id="compare-sets")
+            managing = view(shown.MANAGE, elem_id="compare-manage")
+            with gr.Accordion("Take in a file of answers", open=False, elem_id="compare-files"):
+                wanting = view(elem_id="compare-wanting")
+                benchmark = gr.Dropdown(
+                    [],
+                    label="Benchmark",
+                    filterable=False,
+                    info="Answers made elsewhere, in the format of AMBER, POPE or LLaVA, or captions.",
+                    elem_id="answers-benchmark",
+                )
+                title = gr.Textbox(label="Name", placeholder="What the list calls it", elem_id="answers-title")
+                decoding = gr.Dropdown(
+                    [("not known", ""), *((name, name) for name in DECODINGS)],
+                    value="",
+                    label="Decoded as",
+                    filterable=False,
+                    info="Where you know that the bare question was asked and decoded so. What is not known is "
+                    "compared with what is not known only.",
+                    elem_id="answers-decoding",
+                )
+                model = gr.Textbox(label="Answered by", placeholder="Where you know it", elem_id="answers-model")
+                upload = gr.UploadButton("Take in", size="sm", file_types=FILES, elem_id="take-in-answers")
+            status = view(elem_id="compare-status")
+        with gr.Column(scale=9, min_width=300):
+            message = view(shown.NOT_YET, elem_id="compare-message")
+            verdict = view(elem_id="compare-verdict")
+            figures = view(elem_id="compare-figures")
+            with gr.Column(visible=False, elem_id="compared") as compared:
+                outcome = gr.Radio(
+                    [(name, value) for value, name in shown.FILTERS.items()],
+                    value=shown.ALL,
+                    label="Items",
+                    elem_id="compare-filter",
+                )
+                with gr.Row(elem_classes="workbench"):
+                    with gr.Column(scale=5, min_width=280, elem_classes="list"):
+                        listing = view(elem_id="compared-list", label="Items")
+                        pager = view(elem_id="compared-pager")
+                    with gr.Column(scale=7, min_width=290, elem_id="compared-item"):
+                        picture = viewer("compared-picture")
+                        item = view(elem_id="compared-answers")
+                with gr.Row(elem_classes="tight"):
+                    pictures = gr.Checkbox(True, label="With pictures", min_width=130, elem_id="page-pictures")
+                    make = gr.Button("Make a page to share", size="sm", elem_id="make-page")
+                    download = gr.DownloadButton(
+                        "Download", size="sm", variant="primary", visible=False, elem_id="download-page"
+                    )
+                page_status = view(elem_id="page-status")
+    chosen, start = gr.State(NOTHING), gr.State(0)
+
+    form = (before, after, variant)
+    outputs = (*form, benchmark, wanting, message)
+    items = (listing, pager, picture, item, start)
+    everything = (*items, message, verdict, figures, compared, outcome, chosen, download, page_status)
+
+    def refresh(who: Actor, first: str = "", second: str = "", counted: str = "") -> dict:
+        sets, ready, owner = reporting.sets(who), reporting.benchmarks(who), "manage" in who.rights
+        first = first if any(each.id == first for each in sets) else ""
+        if not first and sets:
+            first = _default_first(sets)
+        return {
+            before: gr.Dropdown(_choices(sets), value=first or None),
+            benchmark: gr.Dropdown(ready),
+            wanting: [] if ready else shown.no_files(str(reporting.benchmarking.root) if owner else ""),
+            **fill_second(who, sets, first, second, counted),
+            message: gr.skip() if sets else [shown.NO_SETS],
+        }
+
+    def fill_second(who: Actor, sets, first: str, second: str = "", counted: str = "") -> dict:
+        """What can stand beside the first: answers to the same questions, and the ways in which these are counted."""
+        kind = next((each.stamp.benchmark for each in sets if each.id == first), "")
+        others = [each for each in sets if each.stamp.benchmark == kind and each.id != first]
+        second = second if any(each.id == second for each in others) else ""
+        ways = reporting.variants(who, first) if first else []
+        return {
+            after: gr.Dropdown(_choices(others), value=second or (others[0].id if others else None)),
+            variant: gr.Dropdown(
+                ways, value=counted if counted in ways else (ways[0] if ways else None), visible=len(ways) > 1
+            ),
+        }
+
+    def choose_first(first: str | None, request: gr.Request) -> dict:
+        who = actor(request)
+        return fill_second(who, reporting.sets(who), first or "")
+
+    def show_items(who: Actor, asked, wanted: str, first: int, opened: str = "") -> dict:
+        """A page of items from the one at `first`, with one of them opened: the named one, else the first."""
+        comparison = reporting.comparison(who, *asked)
+        rows = shown.chosen_rows(comparison, wanted)
+        first = min(max(0, first), max(0, len(rows) - 1)) // shown.PAGE * shown.PAGE
+        page = rows[first : first + shown.PAGE]
+        row = next((each for each in page if each.item.id == opened), page[0] if page else None)
+        found = reporting.stored_picture(who, row.item) if row else ""
+        return {
+            listing: shown.listing(page, row.item.id if row else "", wanted),
+            pager: shown.pager(first, len(rows)),
+            picture: show((found,), row.item.question) if found else None,
+            item: shown.opened(row, reporting.sides(who, *asked[:2]), bool(found)) if row else [],
+            start: first,
+        }
+
+    def compare_sets(first: str | None, second: str | None, counted: str | None, request: gr.Request):
+        who, asked = actor(request), (first or "", second or "", counted or "")
+        yield {message: [progress(None, "Counting, and drawing resamples for the intervals …")]}
+        try:
+            comparison = reporting.comparison(who, *asked)
+            sides = reporting.sides(who, *asked[:2])
+            shown_items = show_items(who, asked, shown.ALL, 0)
+        except Exception as error:
+            yield {
+                verdict: [],
+                figures: [],
+                message: alert(*explain(error)),
+                compared: gr.Column(visible=False),
+                chosen: NOTHING,
+            }
+            return
+        yield {
+            **shown_items,
+            message: [],
+            verdict: shown.verdict(comparison, sides),
+            figures: shown.figures(comparison, sides),
+            compared: gr.Column(visible=True),
+            outcome: gr.Radio(shown.filters(comparison), value=shown.ALL),
+            chosen: asked,
+            download: gr.DownloadButton(visible=False),
+            page_status: [],
+        }
+
+    def filter_items(wanted: str, asked, request: gr.Request) -> dict:
+        return show_items(actor(request), asked, wanted, 0) if any(asked) else gr.skip()
+
+    def turn(event: gr.EventData, wanted: str, asked, request: gr.Request) -> dict:
+        return show_items(actor(request), asked, wanted, int(event.ref)) if any(asked) else gr.skip()
+
+    def open_item(event: gr.EventData, wanted: str, asked, first: int, request: gr.Request) -> dict:
+        return show_items(actor(request), asked, wanted, first, event.ref) if any(asked) else gr.skip()
+
+    def act(event: gr.EventData, first: str | None, second: str | None, request: gr.Request) -> dict:
+        """Asks before it deletes."""
+        who = actor(request)
+        if event.act == "delete":
+            reporting.delete(who, event.ref)
+        sets = [each for each in reporting.sets(who) if each.id in (first, second)]
+        if event.act == "ask":
+            return {managing: shown.ask_to_delete(sets)}
+        done = [h("p.done", "The answers are deleted.", role="status")] if event.act == "delete" else []
+        return {managing: [shown.MANAGE, *done], **refresh(who, first or "", second or "")}
+
+    def take_in(
+        request: gr.Request, path: str | None, kind: str | None, name: str, how: str, by: str, first: str | None
+    ):
+        if not path:
+            return
+        who = actor(request)
+        yield {status: [progress(None, "Reading the answers …")]}
+        try:
+            taken = reporting.take_in(who, kind or "", Path(path), name or "", how or "", by or "")
+            sets = reporting.sets(who)
+        except Exception as error:
+            yield {status: alert(*explain(error))}
+            return
+        finally:
+            Path(path).unlink(missing_ok=True)
+        new = next(each for each in sets if each.id == taken)
+        beside = [each.id for each in sets if each.stamp.benchmark == new.stamp.benchmark and each.id != taken]
+        first = first if first in beside else (beside or [taken])[-1]
+        told = f"{new.done:,} of {new.total:,} items have an answer in {new.title}."
+        yield {
+            status: [h("p.done", told, role="status", dir="auto")],
+            **refresh(who, first, taken if beside else ""),
+            message: gr.skip(),
+        }
+
+    def make_page(with_pictures: bool, asked, request: gr.Request):
+        who = actor(request)
+        yield {page_status: [progress(None, "Writing the page …")], download: gr.DownloadButton(visible=False)}
+        try:
+            path = make_file("comparison.html", reporting.page(who, *asked, with_pictures=with_pictures))
+        except Exception as error:
+            yield {page_status: alert(*explain(error))}
+            return
+        told = "One file that needs nothing else: it opens in any browser, and prints."
+        yield {
+            page_status: [h("p.done", told, role="status")],
+            download: gr.DownloadButton(f"Download {path.name} ({size(path)})", value=str(path), visible=True),
+        }
+
+    work = {"concurrency_id": "files", "concurrency_limit": 2}
+    private(before.input, choose_first, before, [after, variant], trigger_mode="always_last")
+    private(compare.click, compare_sets, list(form), list(everything), **work)
+    private(managing.select, act, [before, after], [managing, *outputs])
+    private(outcome.input, filter_items, [outcome, chosen], list(items), trigger_mode="always_last")
+    private(pager.select, turn, [outcome, chosen], list(items))
+    opened = private(listing.select, open_item, [outcome, chosen, start], list(items), trigger_mode="multiple")
+    script(opened.then, SHOW_ITEM)
+    private(upload.upload, take_in, [upload, benchmark, title, decoding, model, before], [status, *outputs], **work)
+    private(make.click, make_page, [pictures, chosen], [page_status, download], **work)
+
+    return BenchmarksPart(form, outputs, refresh)
+
+
+def _choices(sets) -> list[tuple[str, str]]:
+    return [
+        (f"{each.title} · {each.stamp.benchmark} · {each.done:,} answers", each.id)
+        for each in sorted(sets, key=lambda one: one.created, reverse=True)
+    ]
+
+
+def _default_first(sets) -> str:
+    """The oldest answers to the benchmark that was answered last: mostly the baseline's."""
+    ordered = sorted(sets, key=lambda one: one.created)
+    return next(each.id for each in ordered if each.stamp.benchmark == ordered[-1].stamp.benchmark)

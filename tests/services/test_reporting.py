@@ -1,0 +1,215 @@
+"""Answers beside answers, who may read them, and every adapter with its lineage and its figures."""
+
+import json
+
+import pytest
+
+from rlhfv.errors import Forbidden, InvalidData, NotFound
+from rlhfv.evaluation.leaderboard import render_table
+from rlhfv.models.identity import ADAPTER_CARD, adapter_identity
+from rlhfv.run_folder import RunFolder
+from rlhfv.services import Actor, build_services
+from rlhfv.settings import Settings
+from tests.services.fakes import IDENTITY
+from tests.services.made_benchmark import BENCHMARK, make_amber, make_answers, write_amber_answers
+
+COUNT = 40
+
+
+@pytest.fixture
+def compared(services, ada, tmp_path):
+    """The ids of two sets of answers of ada's."""
+    return take_both(services, ada, tmp_path)
+
+
+def take_both(services, who, folder):
+    if not (services.benchmarking.root / "amber").is_dir():
+        make_amber(services.benchmarking.root, COUNT)
+    ids = []
+    for title, answers in zip(("Baseline", "Aligned"), make_answers(COUNT, 12, 3, 2), strict=True):
+        path = write_amber_answers(folder / f"{title}.json", answers)
+        ids.append(services.reporting.take_in(who, BENCHMARK, path, title))
+    return ids
+
+
+def test_two_sets_stand_beside_each_other(services, ada, compared):
+    comparison = services.reporting.comparison(ada, *compared)
+    assert comparison.outcomes == {"broken": 3, "mended": 12, "still wrong": 2, "right": 23}
+    hal = next(change for change in comparison.gains if change.measure.name == "hal")
+    assert (hal.before.value, hal.after.value) == pytest.approx((35.0, 12.5), abs=0.01)
+    assert {"cover", "words"} <= {change.measure.name for change in comparison.prices}
+    assert comparison.rows[0].faults[0][0].kind == "object"
+    assert any("Not known of imported answers" in note for note in comparison.notes)
+    assert services.reporting.comparison(ada, *compared) is comparison, "nothing is counted twice"
+    assert [side.title for side in services.reporting.sides(ada, *compared)] == ["Baseline", "Aligned"]
+
+
+def test_other_keys_are_counted_anew(services, ada, compared):
+    assert services.reporting.comparison(ada, *compared).outcomes["broken"] == 3
+    keys = services.benchmarking.root / "amber" / "annotations.json"
+    keys.write_text(keys.read_text().replace('["dog", "ball", "tree"]', '["dog", "ball", "tree", "cat"]'))
+    assert services.reporting.comparison(ada, *compared).outcomes["broken"] == 0
+
+
+def test_a_page_has_the_pictures_or_leaves_them_out(services, ada, compared):
+    page = services.reporting.page(ada, *compared)
+    assert page.count("<img ") == 3 and "window.hacked" in page and "<script" not in page
+    assert "<img" not in services.reporting.page(ada, *compared, with_pictures=False)
+
+
+def test_an_items_picture_goes_to_the_shelf(services, ada, compared):
+    rows = services.reporting.comparison(ada, *compared).rows
+    name = services.reporting.stored_picture(ada, rows[0].item)
+    assert services.chat.shelf.path(name).is_file()
+    assert services.reporting.stored_picture(ada, rows[-1].item) == "", "the folder lacks it"
+
+
+def test_unlike_sets_and_strange_ids_are_refused(services, ada, compared):
+    for before, after in ((compared[0], "nothing"), ("", ""), ("../x", compared[1])):
+        with pytest.raises(NotFound):
+            services.reporting.comparison(ada, before, after)
+    with pytest.raises(InvalidData, match="no variant 'by heart'"):
+        services.reporting.comparison(ada, *compared, "by heart")
+    stamp = services.benchmarking.sets / compared[1] / "stamp.json"
+    row = json.loads(stamp.read_text())
+    row["stamp"]["decoding"] = "rlhfv"
+    stamp.write_text(json.dumps(row))
+    with pytest.raises(InvalidData, match="decoding"):
+        services.reporting.comparison(ada, *compared, "exact")
+
+
+def test_on_a_shared_machine_nobody_reads_what_others_have(tmp_path, ada, bob):
+    services = build_services(Settings(data_dir=tmp_path / "data", single_user=False))
+    ids = take_both(services, ada, tmp_path)
+    reporting, seen = services.reporting, services.reporting.comparison(ada, *ids)
+    assert len(seen.rows) == COUNT and reporting.sets(bob) == []
+    for ask in (reporting.comparison, reporting.page, reporting.sides):
+        with pytest.raises(NotFound):
+            ask(bob, *ids)
+    with pytest.raises(NotFound):
+        reporting.variants(bob, ids[0])
+    assert {row.lineage.title for row in reporting.leaderboard(ada).rows} >= {"Baseline", "Aligned"}
+    assert not {row.lineage.title for row in reporting.leaderboard(bob).rows} & {"Baseline", "Aligned"}
+    with pytest.raises(Forbidden):
+        reporting.comparison(Actor("e" * 32, rights=frozenset({"chat"})), *ids)
+
+
+def make_adapter(services, name, parent=None) -> str:
+    """A finished training run with an adapter; returns the identity of that."""
+    folder = RunFolder(services.settings.data_dir / "runs" / name)
+    base = {"name": IDENTITY.name, "revision": IDENTITY.revision, "source": "scripted"}
+    config = {"kind": "training", "title": f"Run {name}", "created": f"2026-11-0{len(name)}T00:00:00+00:00"}
+    folder.create({**config, "base": base, "training": {"recipe": "paper"}, "parent": parent}, [], None)
+    folder.adapter.mkdir()
+    (folder.adapter / "adapter_model.safetensors").write_bytes(name.encode())
+    (folder.adapter / "adapter_config.json").write_text("{}")
+    card = {"base": {"name": IDENTITY.name, "revision": IDENTITY.revision}, "run": name, "pairs": {"count": 200}}
+    (folder.adapter / ADAPTER_CARD).write_text(json.dumps(card))
+    folder.append_event("state", state="running")
+    folder.append_event("done")
+    return adapter_identity(folder.adapter)
+
+
+def make_evaluation(services, voices, rates, scenes=100) -> None:
+    folder = RunFolder(services.settings.data_dir / "runs" / f"evaluation-{scenes}")
+    base = {"name": IDENTITY.name, "revision": IDENTITY.revision, "source": "scripted"}
+    config = {"kind": "evaluation", "title": "E", "created": "2026-11-10T00:00:00+00:00", "base": base}
+    folder.create({**config, "evaluation": {"scenes": scenes, "voices": []}}, [], None)
+
+    def figures(rate):
+        one = {"value": rate, "low": rate - 0.1, "high": rate + 0.1}
+        names = ("response_rate", "mention_rate", "recall", "target_recall", "words")
+        return {**dict.fromkeys(names, one), "kinds": dict.fromkeys(("object", "number", "position", "any"), one)}
+
+    told = [{"id": id, "title": "", **figures(rate)} for id, rate in zip(voices, rates, strict=True)]
+    folder.write_results({"v": 1, "scenes": scenes, "question": "What is there?", "voices": told})
+    folder.append_event("done")
+
+
+def test_every_adapter_stands_beside_its_figures(services, ada, compared):
+    first, second = make_adapter(services, "a"), make_adapter(services, "bb", parent="a")
+    make_adapter(services, "ccc")
+    make_evaluation(services, ["", first, second], [0.5, 0.2, 0.1])
+    make_evaluation(services, ["", first], [0.6, 0.3], scenes=500)
+    board = services.reporting.leaderboard(ada)
+    rows = {row.lineage.title: row for row in board.rows}
+    assert [row.lineage.title for row in board.rows[:3]] == ["Run bb", "Run a", "Baseline of scripted"]
+    newest = rows["Run bb"].lineage
+    assert (newest.base, newest.recipe, newest.pairs) == (f"scripted@{'0' * 40}", "paper", 200)
+    assert (newest.run, newest.parent, newest.made[:10]) == ("bb", "Run a", "2026-11-02")
+    assert rows["Run ccc"].figures == {} and {"Baseline", "Aligned"} <= rows.keys()
+    rates = [column for column in board.columns if column.measure.name == "response_rate"]
+    assert [column.items for column in rates] == [100, 500]
+    assert rows["Run a"].figures[rates[0].key].value == pytest.approx(20)
+    assert rows["Run a"].figures[rates[1].key].value == pytest.approx(30)
+    assert rates[1].key not in rows["Run bb"].figures
+    amber = [column for column in board.columns if column.benchmark == BENCHMARK]
+    assert {column.key for column in amber}.isdisjoint(rows["Run a"].figures)
+    assert rows["Aligned"].figures.keys() == {column.key for column in amber}
+    by_recall = next(column.key for column in board.columns if column.measure.name == "recall")
+    worst_first = services.reporting.leaderboard(ada, by_recall)
+    assert [row.lineage.title for row in worst_first.rows[:3]] == ["Baseline of scripted", "Run a", "Run bb"]
+    assert "Run bb" in render_table(board)
+
+
+def test_a_general_score_of_the_same_two_voices_stands_beside(services, ada, compared, monkeypatch):
+    """Both sets name who answered, and both voices have answered POPE too."""
+    benchmarking = services.benchmarking
+    sets = {one.title: one for one in benchmarking.answer_sets(ada)}
+    folder = benchmarking.root / "pope"
+    folder.mkdir()
+    asked = [
+        {"question_id": id, "image": "a.jpg", "text": f"Is there a dog in picture {id}?", "label": "yes"}
+        for id in range(1, 11)
+    ]
+    (folder / "coco_pope_random.json").write_text("\n".join(map(json.dumps, asked)))
+    ids = []
+    for title, right in (("Baseline", 9), ("Aligned", 5)):
+        stamp = benchmarking.sets / sets[title].id / "stamp.json"
+        row = json.loads(stamp.read_text())
+        row["stamp"]["model"] = {"name": title, "revision": ""}
+        stamp.write_text(json.dumps(row))
+        said = [{"question": one["text"], "answer": "Yes" if one["question_id"] <= right else "No"} for one in asked]
+        path = services.settings.data_dir / f"{title}.jsonl"
+        path.write_text("\n".join(map(json.dumps, said)))
+        ids.append(benchmarking.take_in(ada, "pope-random", path, title, model=title))
+    [(benchmark, change)] = services.reporting.comparison(ada, *compared).general
+    assert benchmark == "pope-random" and change.measure.name == "accuracy"
+    assert (change.before.value, change.after.value) == (90, 50)
+    assert "pope-random: Accuracy -40.0 points" in services.reporting.page(ada, *compared)
+    assert services.reporting.comparison(ada, *ids).general == (), "nor does a benchmark stand beside itself"
+
+
+def test_answers_are_deleted_by_whom_they_belong_to(tmp_path, ada, bob, monkeypatch):
+    services = build_services(Settings(data_dir=tmp_path / "data", single_user=False))
+    ids = take_both(services, ada, tmp_path)
+    services.reporting.comparison(ada, *ids)
+    with pytest.raises(NotFound):
+        services.reporting.delete(bob, ids[0])
+    services.reporting.delete(ada, ids[0])
+    assert [one.id for one in services.reporting.sets(ada)] == [ids[1]]
+    assert not (services.benchmarking.sets / ids[0]).exists()
+    for gone in (ids[0], "", "..", "../data"):
+        with pytest.raises(NotFound):
+            services.reporting.delete(ada, gone)
+    with pytest.raises(NotFound):
+        services.reporting.comparison(ada, *ids)
+    monkeypatch.setattr("rlhfv.services.reporting.MOST_SETS", 1)
+    visitor = Actor(ada.visitor, rights=frozenset({"train"}))
+    with pytest.raises(InvalidData, match="You have 1 sets"):
+        services.reporting.take_in(visitor, BENCHMARK, tmp_path / "Aligned.json")
+
+
+def test_who_does_not_manage_is_not_told_of_folders(tmp_path):
+    services = build_services(Settings(data_dir=tmp_path / "data", single_user=False))
+    stranger, owner = Actor("s" * 32, rights=frozenset({"train"})), Actor("o" * 32)
+    assert services.reporting.benchmarks(stranger) == []
+    told = []
+    for who in (stranger, owner):
+        with pytest.raises(InvalidData) as refused:
+            services.reporting.take_in(who, BENCHMARK, tmp_path / "answers.json")
+        told.append(str(refused.value))
+    assert str(tmp_path) not in told[0] and "Ask its owner" in told[0]
+    assert str(services.benchmarking.root) in told[1] and "annotations.json" in told[1]
+    make_amber(services.benchmarking.root, 3)
+    assert services.reporting.benchmarks(stranger) == [("AMBER, generative", BENCHMARK)]

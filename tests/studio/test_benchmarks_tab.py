@@ -1,0 +1,120 @@
+"""The part for benchmarks without a browser: what it says where something is missing, refused or somebody else's."""
+
+import pytest
+
+from rlhfv.errors import NotFound
+from rlhfv.evaluation.comparison import BROKEN
+from rlhfv.evaluation.page import Side
+from rlhfv.studio import benchmarks_view as shown
+from tests.evaluation.comparisons import make_comparison
+from tests.services.made_benchmark import BENCHMARK, make_amber, make_answers, write_amber_answers
+from tests.studio.conftest import texts
+
+COUNT = 40
+SIDES = Side("Baseline", {"decoding": "greedy"}), Side("Aligned", {"decoding": "greedy"})
+
+
+@pytest.fixture
+def files(services, tmp_path):
+    make_amber(services.benchmarking.root, COUNT)
+    both = zip(("before", "after"), make_answers(COUNT, 12, 3, 2), strict=True)
+    return [write_amber_answers(tmp_path / f"{name}.json", answers) for name, answers in both]
+
+
+def take_in(page, who, path, first=None, decoding=""):
+    return page.fire("take-in-answers", "upload", who, str(path), BENCHMARK, path.stem, decoding, "", first)[-1]
+
+
+def test_a_file_is_taken_in_and_offered_beside_the_other(page, services, ada, files):
+    result = take_in(page, ada, files[0])
+    assert "40 of 40 items have an answer in before" in texts(result["compare-status"]) and not files[0].exists()
+    first = result["compare-before"]["value"]
+    result = take_in(page, ada, files[1], first)
+    assert result["compare-before"]["value"] == first and result["compare-after"]["value"] not in (first, None)
+    assert result["compare-variant"] == {"choices": ["exact", "similar"], "value": "exact", "visible": True}
+    *_, end = page.fire("compare-sets", "click", ada, first, result["compare-after"]["value"], "exact")
+    assert "12 mended, 3 broken" in texts(end["compare-verdict"]) and end["compared"]["visible"]
+    assert "broken cat 13" in texts(end["compared-list"])
+
+
+def test_what_cannot_be_taken_in_or_compared_is_told(page, services, ada, files, tmp_path):
+    odd = tmp_path / "odd.json"
+    odd.write_text("no answers")
+    assert texts(take_in(page, ada, odd)["compare-status"]) and services.reporting.sets(ada) == []
+    take_in(page, ada, files[0])
+    take_in(page, ada, files[1], decoding="greedy")
+    second, first = (one.id for one in services.reporting.sets(ada))
+    *_, end = page.fire("compare-sets", "click", ada, first, second, "exact")
+    assert "differ in the prompt" in texts(end["compare-message"]) and not end["compared"]["visible"]
+    *_, end = page.fire("compare-sets", "click", ada, None, None, None)
+    assert texts(end["compare-message"])
+
+
+def test_answers_are_deleted_after_a_question(page, services, ada, files):
+    take_in(page, ada, files[0])
+    take_in(page, ada, files[1])
+    ids = {one.title: one.id for one in services.reporting.sets(ada)}
+    before, after = ids["before"], ids["after"]
+    asked = page.fire("compare-manage", "select", ada, before, after, data={"act": "ask", "ref": ""})
+    assert "Delete 'before'" in texts(asked["compare-manage"]) and len(services.reporting.sets(ada)) == 2
+    done = page.fire("compare-manage", "select", ada, before, after, data={"act": "delete", "ref": after})
+    assert "deleted" in texts(done["compare-manage"]) and done["compare-before"]["value"] == before
+    assert [one.id for one in services.reporting.sets(ada)] == [before]
+    board = texts(page.fire("part-leaderboard", "select", ada))
+    assert "Not known of all: prompt, decoding, pictures, architecture." in board and "after" not in board.split()
+
+
+def test_a_forged_choice_reads_nothing_of_others(tmp_path, ada, bob):
+    from rlhfv.services import build_services
+    from rlhfv.settings import Settings
+    from rlhfv.studio.app import build_app
+    from tests.studio.conftest import Page
+
+    services = build_services(Settings(data_dir=tmp_path / "data", single_user=False))
+    make_amber(services.benchmarking.root, COUNT)
+    ids = [
+        services.reporting.take_in(ada, BENCHMARK, write_amber_answers(tmp_path / f"{number}.json", answers))
+        for number, answers in enumerate(make_answers(COUNT, 12, 3, 2))
+    ]
+    page, asked = Page(build_app(services)), (*ids, "exact")
+    *_, end = page.fire("compare-sets", "click", ada, *asked)
+    assert end["compared"]["visible"], "it is there, and in memory by now"
+    *_, end = page.fire("compare-sets", "click", bob, *asked)
+    assert not end["compared"]["visible"]
+    for elem_id, event, values in (
+        ("compare-filter", "input", ("", asked)),
+        ("compared-pager", "select", ("", asked)),
+        ("compared-list", "select", ("", asked, 0)),
+    ):
+        with pytest.raises(Exception, match="id is another"):
+            page.fire(elem_id, event, bob, *values, data={"act": "open", "ref": "1"})
+    *_, end = page.fire("make-page", "click", bob, True, asked)
+    assert "download-page" not in end
+    with pytest.raises(NotFound):
+        services.reporting.comparison(bob, *asked)
+
+
+def test_filters_and_pages():
+    comparison = make_comparison(count=80, mended=30, broken=27, still=3)
+    assert [name for name, _ in shown.filters(comparison)] == [
+        *("All (80)", "What broke (27)", "Mended (30)", "Still wrong (3)")
+    ]
+    assert shown.chosen_rows(comparison, "")[0].outcome == BROKEN and len(shown.chosen_rows(comparison, BROKEN)) == 27
+    assert "26–27 of 27" in texts(shown.pager(25, 27)) and shown.pager(0, 25) == []
+    assert "No item." in texts(shown.listing([], "", BROKEN))
+
+
+def test_figures_say_what_became_better_and_what_it_cost():
+    comparison = make_comparison()
+    said = texts(shown.figures(comparison, SIDES))
+    assert "Answers with an error lower is better" in said and "What it must not cost" in said
+    assert "-25.0 points" in said and "How both were asked" in said
+    classes = str(shown.figures(comparison, SIDES))
+    assert "number better" in classes and "number worse" in classes, "fewer errors, and fewer objects"
+
+
+def test_an_item_without_its_picture_says_which_one_is_missing():
+    row = make_comparison().rows[0]
+    assert "image/0.jpg, is not in the benchmark folder" in texts(shown.opened(row, SIDES, False))
+    assert "benchmark folder" not in texts(shown.opened(row, SIDES, True))
+    assert "mended red hat item-0" in texts(shown.listing([row], "", ""))
