@@ -219,7 +219,7 @@ def _show_score(found: "Score", lines: Mapping[str, str]) -> None:
 
     show(*(f"{name}: {value}" for name, value in lines.items()), f"counted as: {found.variant}")
     show(f"items: {len(found.ids)}", "")
-    resamples = Resamples(found.counts)
+    resamples = Resamples(found.counts, clusters=found.clusters)
     width = max(len(measure.title) for measure in found.measures)
     for measure in found.measures:
         figure = resamples.measure(measure)
@@ -298,7 +298,7 @@ def _set_row(one: "AnswerSet") -> dict:
 def _score_row(found: "Score") -> dict:
     from rlhfv.evaluation.bootstrap import Resamples
 
-    resamples = Resamples(found.counts)
+    resamples = Resamples(found.counts, clusters=found.clusters)
     return {
         "benchmark": found.benchmark,
         "variant": found.variant,

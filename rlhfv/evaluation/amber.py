@@ -15,6 +15,7 @@ import numpy as np
 
 from rlhfv.errors import InvalidData
 from rlhfv.evaluation.answered import answered
+from rlhfv.evaluation.bootstrap import OF_IMAGES
 from rlhfv.evaluation.files import WantedFile, require_files, sha256_of
 from rlhfv.evaluation.nouns import METHOD, find_nouns
 from rlhfv.evaluation.score import Fault, Item, Measure, Score, share
@@ -43,6 +44,8 @@ _ANNOTATIONS = WantedFile("annotations.json", "what is true of each image and th
 _IMAGES = WantedFile(
     "image/", "the 1,004 images AMBER_<id>.jpg", "the link in github.com/junyangwang0410/AMBER", False
 )
+_IMAGE = "AMBER_{}.jpg"
+"""The image of a generative question, by its id."""
 _GENERATIVE_QUERIES = "query/query_generative.json"
 _DISCRIMINATIVE_QUERIES = tuple(
     f"query/query_discriminative-{part}.json" for part in ("attribute", "existence", "relation")
@@ -77,37 +80,41 @@ class GenerativeKeys:
 
 @dataclass(frozen=True)
 class YesNoKey:
-    """`dimension` is existence, state, number, action or relation; `truth` is "yes" or "no"."""
+    """`dimension` is existence, state, number, action or relation; `truth` is "yes" or "no"; `image` is what the
+    question is about, "" where every question has its own."""
 
     dimension: str
     truth: str
+    image: str = ""
 
 
 def read_generative_items(folder: Path) -> list[Item]:
     """The 1,004 items, by AMBER's own ids, in its order."""
     require_files(folder, GENERATIVE_WANTED)
-    return [_item(row) for row in _rows(folder, _GENERATIVE_QUERIES)]
+    return [_item(row) for row in _queries(folder, _GENERATIVE_QUERIES)]
 
 
 def read_discriminative_items(folder: Path) -> list[Item]:
     """The 14,216 items, by AMBER's own ids, in their order; the group is the dimension."""
     require_files(folder, DISCRIMINATIVE_WANTED)
     keys = read_discriminative_keys(folder)
-    rows = sorted((row for path in _DISCRIMINATIVE_QUERIES for row in _rows(folder, path)), key=lambda row: row["id"])
+    rows = sorted(_discriminative_rows(folder), key=lambda row: row["id"])
     return [_item(row, keys[str(row["id"])].dimension) for row in rows if str(row["id"]) in keys]
 
 
 def read_generative_keys(folder: Path) -> GenerativeKeys:
     require_files(folder, GENERATIVE_WANTED)
-    words = {str(row["id"]): (tuple(row["truth"]), tuple(row["hallu"])) for row in _annotations(folder, "generative")}
+    rows = _annotations(folder, "generative", columns=("truth", "hallu"))
+    words = {str(row["id"]): (tuple(row["truth"]), tuple(row["hallu"])) for row in rows}
     safe = frozenset((folder / "safe_words.txt").read_text(encoding="utf-8").splitlines()) - {""}
     return GenerativeKeys(words, _load(folder, "relation.json"), safe)
 
 
 def read_discriminative_keys(folder: Path) -> dict[str, YesNoKey]:
     require_files(folder, DISCRIMINATIVE_WANTED)
-    rows = _annotations(folder, *DIMENSIONS)
-    return {str(row["id"]): YesNoKey(DIMENSIONS[row["type"]], row["truth"]) for row in rows}
+    rows = _annotations(folder, *DIMENSIONS, columns=("truth",))
+    images = {row["id"]: row["image"] for row in _discriminative_rows(folder)}
+    return {str(row["id"]): YesNoKey(DIMENSIONS[row["type"]], row["truth"], images.get(row["id"], "")) for row in rows}
 
 
 def score_generative(
@@ -218,6 +225,7 @@ def score_discriminative(keys: Mapping[str, YesNoKey], answers: Mapping[str, str
     if missing:
         notes.append(f"No answer is about {', '.join(missing)}; the figures of all items are of the others.")
     name = 'exactly "Yes" or "No"' if variant == "official" else LENIENT
+    images = tuple(keys[id].image or id for id in ids) if any(key.image for key in keys.values()) else ()
     return Score(
         DISCRIMINATIVE,
         f'{name}; "No" is positive',
@@ -226,7 +234,8 @@ def score_discriminative(keys: Mapping[str, YesNoKey], answers: Mapping[str, str
         DISCRIMINATIVE_MEASURES,
         ~right,
         tuple(() for _ in ids),
-        tuple(notes),
+        (*notes, OF_IMAGES) if images else tuple(notes),
+        images,
     )
 
 
@@ -255,6 +264,7 @@ def put_together(generative: Score, discriminative: Score) -> Score:
         np.concatenate([generative.wrong, discriminative.wrong]),
         generative.faults + discriminative.faults,
         generative.notes + discriminative.notes,
+        (*map(_IMAGE.format, generative.ids), *discriminative.clusters) if discriminative.clusters else (),
     )
 
 
@@ -272,11 +282,17 @@ def _measure(name, title, better, of):
     return Measure(name, title, "percent", better, of)
 
 
+def _of_answers(above, below):
+    """The share of two sums; without an answer it is not defined."""
+    return lambda sums: np.where(np.asarray(sums["answers"]) > 0, _share(sums[above], sums[below]), np.nan)
+
+
+_clean = _of_answers("clean", "answers")
 GENERATIVE_MEASURES = (
-    _measure("chair", "CHAIR", "lower", lambda sums: _share(sums["hallucinated"], sums["nouns"])),
-    _measure("cover", "Cover", "higher", lambda sums: _share(sums["covered"], sums["truth"])),
-    _measure("hal", "Hal", "lower", lambda sums: 100 - _share(sums["clean"], sums["answers"])),
-    _measure("cog", "Cog", "lower", lambda sums: _share(sums["cognitive"], sums["hallu"])),
+    _measure("chair", "CHAIR", "lower", _of_answers("hallucinated", "nouns")),
+    _measure("cover", "Cover", "higher", _of_answers("covered", "truth")),
+    _measure("hal", "Hal", "lower", lambda sums: 100 - _clean(sums)),
+    _measure("cog", "Cog", "lower", _of_answers("cognitive", "hallu")),
     Measure("words", "Words per answer", "words", "", lambda sums: share(sums["words"], sums["answers"])),
 )
 
@@ -372,16 +388,35 @@ def _no_variant(variant, known):
     return InvalidData(f"The variant is {variant!r:.80}.", f"There are {', '.join(known)}.", "Choose one of them.")
 
 
+def _discriminative_rows(folder):
+    return (row for path in _DISCRIMINATIVE_QUERIES for row in _queries(folder, path))
+
+
 def _item(row, group=""):
     return Item(str(row["id"]), row["query"], f"image/{row['image']}", group)
 
 
-def _annotations(folder, *types):
+def _queries(folder, path):
+    rows = _rows(folder, path)
+    _require(folder / path, rows, "query", "image")
+    return rows
+
+
+def _annotations(folder, *types, columns):
     rows = _rows(folder, "annotations.json")
+    _require(folder / "annotations.json", rows, "type")
     for place, row in enumerate(rows, 1):
         if row["id"] != place:
             raise _broken(folder / "annotations.json", f"its entry {place:,} has the id {row['id']!r:.40}")
-    return [row for row in rows if row["type"] in types]
+    rows = [row for row in rows if row["type"] in types]
+    _require(folder / "annotations.json", rows, *columns)
+    return rows
+
+
+def _require(path, rows, *columns):
+    for row in rows:
+        if missing := [column for column in columns if column not in row]:
+            raise _broken(path, f"the entry with the id {row['id']} has no {' and no '.join(missing)}")
 
 
 def _rows(folder, name):

@@ -4,15 +4,15 @@ import csv
 import io
 import json
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rlhfv.corrections.edits import MAX_ANSWER_CHARS
 from rlhfv.corrections.exchange import RowProblem
 from rlhfv.corrections.lines import parse_lines, read_lines
 from rlhfv.errors import InvalidData
-from rlhfv.evaluation.answer_forms import FORMS, AnswerRow, BadRow, Form, image_number
-from rlhfv.evaluation.answer_pairing import other_questions, pair, pair_by_line
+from rlhfv.evaluation.answer_forms import FORMS, AnswerRow, BadRow, Form
+from rlhfv.evaluation.answer_pairing import other_questions, pair, pair_by_line, refuse_shared_images
 from rlhfv.evaluation.score import Item
 
 
@@ -78,14 +78,18 @@ def write_answers_file(
     known = find_form(form)
     _refuse_workbook(path)
     given = [(place, item) for place, item in enumerate(items) if item.id in answers]
-    if form == "pope" and len(given) < len(items):
+    if len(given) < len(items) and (form == "pope" or (form == "mmhal" and given)):
+        why = {
+            "pope": "In this format answers belong to questions by their line, so that none may be missing.",
+            "mmhal": "In this format a missing answer looks like an empty one.",
+        }
         raise InvalidData(
             f"{len(items) - len(given):,} of {len(items):,} questions have no answer.",
-            "In this format answers belong to questions by their line, so that none may be missing.",
-            'Answer the rest, or take the format "pope-keyed".',
+            why[form],
+            f'Answer the rest, or take the format "{"pope-keyed" if form == "pope" else "llava"}".',
         )
     if known.by_image:
-        _refuse_shared_images(known, given)
+        refuse_shared_images(known, items)
     if form == "mmhal":
         rows = _fill(template, items, answers)
     else:
@@ -172,18 +176,14 @@ def _read_row(form, number, row):
         raise BadRow(row.what, row.why, row.fix)
     if not isinstance(row, dict):
         raise BadRow(f"It is {row!r:.60}.", "A row is an object with named values.", "Mend or remove the row.")
-    return AnswerRow(number, **form.read(row))
-
-
-def _refuse_shared_images(form, given):
-    images = Counter(image_number(item.image) or item.id for _, item in given)
-    shared = next((image for image, times in images.items() if times > 1), None)
-    if shared is not None:
-        raise InvalidData(
-            f"Several questions are about the image {shared}.",
-            f"The format {form.name!r} has one answer an image.",
-            "Choose a format that names the question, such as llava.",
+    answer = AnswerRow(number, **form.read(row))
+    if len(answer.text) > MAX_ANSWER_CHARS:
+        raise BadRow(
+            f"Its answer has {len(answer.text):,} characters.",
+            f"At most {MAX_ANSWER_CHARS:,} are taken.",
+            "Let the model stop earlier, or shorten it.",
         )
+    return answer
 
 
 def _refuse_workbook(path):

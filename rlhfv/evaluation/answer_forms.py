@@ -72,6 +72,11 @@ def image_number(name: str) -> str | None:
     return str(int(digits[-1])) if digits else None
 
 
+def image_key(item: Item) -> str:
+    """What a file that names images calls the item: the number of its image, or its id where that has none."""
+    return image_number(item.image) or item.id
+
+
 def _text(row, *names):
     """The first of these columns that is there, which has to be text."""
     name = next((name for name in names if name in row), None)
@@ -147,11 +152,6 @@ def _make_llava(item, place, text, model):
     }
 
 
-def _image_id(item):
-    number = image_number(item.image)
-    return as_id(item.id if number is None else number)
-
-
 FORMS: Mapping[str, Form] = {
     form.name: form
     for form in (
@@ -196,7 +196,7 @@ FORMS: Mapping[str, Form] = {
             "captions",
             ({"image_id", "caption"},),
             lambda row: {"key": _key(row, "image_id"), "text": _text(row, "caption")},
-            lambda item, place, text, model: {"image_id": _image_id(item), "caption": text},
+            lambda item, place, text, model: {"image_id": as_id(image_key(item)), "caption": text},
             by_image=True,
         ),
         Form(
@@ -204,7 +204,11 @@ FORMS: Mapping[str, Form] = {
             "Object HalBench's answers",
             (set(), {"image_id", "raw_question"}, {"image_id", "question_id"}, {"answer", "text"}),
             _read_object_halbench,
-            lambda item, place, text, model: {"image_id": _image_id(item), "question": item.question, "answer": text},
+            lambda item, place, text, model: {
+                "image_id": as_id(image_key(item)),
+                "question": item.question,
+                "answer": text,
+            },
             by_image=True,
         ),
         Form(
@@ -225,7 +229,7 @@ FORMS: Mapping[str, Form] = {
             ({"question_id", "answer"},),
             lambda row: {
                 "key": _key(row, "question_id"),
-                "question": _asked(row, "question", "text"),
+                "question": _asked(row, "question", "raw_question", "text"),
                 "text": _text(row, "answer"),
             },
             lambda item, place, text, model: {

@@ -1,8 +1,9 @@
 """Which item each row of a file of answers belongs to.
 
-By its id, and where the row tells the question, that has to be the item's. By order in one case only: every question
-of a run of rows, one after the other, is that of the item in its place. So POPE's own files and MMHal-Bench's template
-go together with their questions, and so a file of all three POPE splits holds the one that is wanted.
+By its id, and where the row tells the question, that has to be the item's; by its image only where each item has one
+of its own. What no question confirmed is said. By order in one case only: every question of a run of rows, one after
+the other, is that of the item in its place. So POPE's own files and MMHal-Bench's template go together with their
+questions, and so a file of all three POPE splits holds the one that is wanted.
 """
 
 from collections import Counter
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 from rlhfv.corrections.exchange import RowProblem
 from rlhfv.errors import InvalidData
-from rlhfv.evaluation.answer_forms import AnswerRow, Form, image_number
+from rlhfv.evaluation.answer_forms import AnswerRow, Form, image_key, image_number
 from rlhfv.evaluation.score import Item
 
 _RANDOM_FILES = {2910, 3000}
@@ -41,28 +42,42 @@ def pair(
     """Item id → text; the rows that belong to no item; and sentences on what was passed over or could not be checked.
 
     Raises:
-        InvalidData: most rows answer other questions.
+        InvalidData: most rows answer other questions, or the rows name images that several items share.
     """
+    if form.by_image:
+        refuse_shared_images(form, items)
     _refuse_other_random(rows, items)
     notes = []
     rows = _of_same_part(rows, items, notes)
-    # Where all items ask the same, or ids are images, a question tells nothing, and another one may have been asked.
-    told_apart = len({item.question for item in items}) > 1 and not form.by_image
-    found = _find_items(form, rows, items, told_apart, notes)
+    # Where all items ask the same, a question tells nothing, and another one may have been asked.
+    told_apart = len({item.question for item in items}) > 1
+    found = _find_items(form, rows, items, told_apart)
     wrong = [row for row, item in zip(rows, found, strict=True) if not _fits(row, item, told_apart)]
-    if told_apart and len(wrong) > len(rows) / _MANY and (start := _find_run(rows, items)) is not None:
+    if (
+        told_apart
+        and not form.by_image
+        and len(wrong) > len(rows) / _MANY
+        and (start := _find_run(rows, items)) is not None
+    ):
         if len(rows) > len(items):
             notes.append(f"{len(rows) - len(items):,} row(s) answer other questions and were passed over.")
         rows, found, wrong = rows[start : start + len(items)], list(items), []
     _refuse_other_questions(rows, wrong)
-    taken, problems = {}, []
+    if form.name == "mmhal" and (blank := sum(row.text == "" for row in rows)):
+        notes.append(f"{blank:,} of {len(rows):,} answers of the template are blank.")
+        if blank == len(rows):  # the template as it comes: nobody answered yet
+            return {}, [], notes
+    taken, problems, unsure = {}, [], 0
     for row, item in zip(rows, found, strict=True):
-        if form.name == "mmhal" and row.text == "":
-            continue  # the template as it comes: nobody answered yet
         if problem := _problem(row, item, told_apart):
             problems.append(problem)
         else:
             taken.setdefault(item.id, []).append(row)
+            unsure += not _asks(row, item)
+    if unsure:
+        notes.append(
+            f"{unsure:,} of {len(rows):,} rows were paired by their id or place alone; no question could confirm it."
+        )
     one_answer = {id: rows for id, rows in taken.items() if len({row.text for row in rows}) == 1}
     _refuse_several_sets(taken, one_answer)
     problems += [_several(row, len(rows)) for id, rows in taken.items() if id not in one_answer for row in rows]
@@ -77,6 +92,17 @@ def other_questions(what: str) -> InvalidData:
     )
 
 
+def refuse_shared_images(form: Form, items: Sequence[Item]) -> None:
+    """Raises InvalidData where a format that names images cannot tell the items apart."""
+    image, times = Counter(map(image_key, items)).most_common(1)[0] if items else ("", 0)
+    if times > 1:
+        raise InvalidData(
+            f"Several questions are about the image {image}.",
+            f"The format {form.name!r} has one answer an image.",
+            "Choose a format that names the question, such as llava.",
+        )
+
+
 def _of_same_part(rows, items, notes):
     """The rows of the items' part of a benchmark, where rows name parts and the items are of some of them."""
     groups = {item.group for item in items} - {""}
@@ -88,11 +114,12 @@ def _of_same_part(rows, items, notes):
     return ours
 
 
-def _find_items(form, rows, items, told_apart, notes):
+def _find_items(form, rows, items, told_apart):
     """The item of each row, None where there is none."""
     by_id = {item.id: item for item in items}
     if form.by_image:
-        return _by_image(rows, items, by_id)
+        by_image = {image_key(item): item for item in items}
+        return [by_image.get(image_number(row.key) or row.key, by_image.get(row.key)) for row in rows]
     if form.name == "mmhal":
         return _by_question(rows, items)
     by_key = [by_id.get(row.key) for row in rows]
@@ -103,19 +130,11 @@ def _find_items(form, rows, items, told_apart, notes):
     told = told_apart and any(row.question for row in rows)
     if form.name == "vlmevalkit" and (not told or _count(rows, by_key) >= _count(rows, by_place)):
         return by_key
-    if not told:
-        notes.append("Answers were paired by their place in the data set; no question could confirm it.")
     return by_place
 
 
 def _count(rows, found):
     return sum(_fits(row, item, True) for row, item in zip(rows, found, strict=True))
-
-
-def _by_image(rows, items, by_id):
-    times = Counter(image_number(item.image) for item in items)
-    by_number = {number: item for item in items if (number := image_number(item.image)) and times[number] == 1}
-    return [by_id.get(row.key) or by_number.get(image_number(row.key)) for row in rows]
 
 
 def _by_question(rows, items):

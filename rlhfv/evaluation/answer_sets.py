@@ -10,10 +10,13 @@
 import fcntl
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from rlhfv.errors import InvalidData, NotFound
 from rlhfv.evaluation.score import Fault, Measure, Score
 from rlhfv.evaluation.stamp import Stamp
 
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 STAMP, ANSWERS, JUDGE, SCORES = "stamp.json", "answers.jsonl", "judge.jsonl", "scores"
 
 
@@ -75,6 +79,13 @@ class AnswerFolder:
         }
         _replace(self.path / STAMP, json.dumps(row, indent=1))
 
+    def owner(self) -> str:
+        """Whose it is by its stamp alone, "" too where that is damaged; no answer is read."""
+        try:
+            return str(json.loads((self.path / STAMP).read_bytes())["owner"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
     def read(self) -> AnswerSet:
         """The set, with the names that a server gave its model in the place of the one that was asked for.
 
@@ -91,13 +102,20 @@ class AnswerFolder:
                 f"Its {STAMP} is damaged: {type(error).__name__}.",
                 "Delete its folder and make or import the answers again.",
             ) from error
-        rows = self.rows()
-        if served := sorted({row["served"] for row in rows.values() if row.get("served")}):
+        done, served, left_out = self._told()
+        if served:
             stamp = replace(stamp, model=replace(stamp.model, name=" and ".join(served)))
-        if left_out := sorted({name for row in rows.values() for name in row.get("left_out", ())}):
+        if left_out:
             names = " and ".join(left_out).replace("_", "-")
             rest["notes"] += (f"The server did not take {names} and used its own: the answers may not be greedy.",)
-        return AnswerSet(self.id, stamp=stamp, done=len(rows), **facts, **rest)
+        return AnswerSet(self.id, stamp=stamp, done=done, **facts, **rest)
+
+    def _told(self) -> tuple[int, list[str], list[str]]:
+        try:
+            facts = (self.path / ANSWERS).stat()
+        except FileNotFoundError:
+            return 0, [], []
+        return _tell(str(self.path), facts.st_mtime_ns, facts.st_size)
 
     def rows(self) -> dict[str, dict]:
         """Item id → its row, the last where there are several. Lines that a kill has torn are passed over."""
@@ -157,6 +175,7 @@ class AnswerFolder:
             "wrong": np.asarray(score.wrong, bool).tolist(),
             "faults": [[[one.start, one.end, one.kind] for one in faults] for faults in score.faults],
             "notes": list(score.notes),
+            "clusters": list(score.clusters),
         }
         _replace(self.path / SCORES / f"{key}.json", json.dumps(row))
 
@@ -173,19 +192,48 @@ class AnswerFolder:
                 np.array(row["wrong"], bool),
                 tuple(tuple(Fault(*one) for one in faults) for faults in row["faults"]),
                 tuple(row["notes"]),
+                tuple(row["clusters"]),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
 
+@lru_cache(maxsize=2000)
+def _tell(path: str, changed: int, size: int) -> tuple[int, list[str], list[str]]:
+    """Of the answers of a folder, as they are since `changed`: how many, the names that a server gave its model, and
+    what it did not take."""
+    rows = AnswerFolder(Path(path)).rows().values()
+    served = sorted({row["served"] for row in rows if row.get("served")})
+    return len(rows), served, sorted({name for row in rows for name in row.get("left_out", ())})
+
+
 def open_set(root: Path, id: str) -> AnswerFolder:
     """The folder of the set `id` below `root`. Raises `NotFound` where there is none."""
-    folder = AnswerFolder(Path(root) / id)
-    if "/" in id or id.startswith(".") or not (folder.path / STAMP).is_file():
-        raise NotFound(
-            f"There is no set of answers {id!r:.80}.", "It was deleted, or the id is another.", "Choose from the list."
-        )
+    folder = AnswerFolder(Path(root) / id) if _ID.fullmatch(id) else None
+    if folder is None or not (folder.path / STAMP).is_file():
+        raise no_set(id)
     return folder
+
+
+def no_set(id: str) -> NotFound:
+    return NotFound(
+        f"There is no set of answers {id!r:.80}.", "It was deleted, or the id is another.", "Choose from the list."
+    )
+
+
+def forget_imports(root: Path, before: float) -> int:
+    """Deletes imported sets that belong to somebody and came before that time (seconds since 1970); how many."""
+    gone = 0
+    for folder in list_sets(root):
+        try:
+            one = folder.read() if folder.owner() else None
+            if one and one.stamp.imported and datetime.fromisoformat(one.created).timestamp() < before:
+                with folder.working():
+                    shutil.rmtree(folder.path)
+                gone += 1
+        except (InvalidData, ValueError):
+            continue  # damaged, or it is being written this moment
+    return gone
 
 
 def list_sets(root: Path) -> list[AnswerFolder]:

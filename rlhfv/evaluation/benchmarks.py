@@ -32,8 +32,9 @@ class Resources:
 @dataclass(frozen=True)
 class Benchmark:
     """A benchmark. Its functions get the folder `place` below the user's. `wanted` names files in `place`, `questions`
-    those that what is asked depends on; the first of `variants` is taken where none is named, and `judged` ones need a
-    judge. `measures` are its figures where they do not depend on the answers: then a score is kept on the disk.
+    those that what is asked depends on; the first of `variants` is taken where none is named, `judged` ones need a
+    judge and those `by_vectors` word vectors. `measures` are its figures where they do not depend on the answers: then
+    a score is kept on the disk.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Benchmark:
     read: Callable[[Path], list[Item]]
     count: Callable[[Path, Mapping[str, str], str, Resources], Score]
     judged: frozenset[str] = frozenset()
+    by_vectors: frozenset[str] = frozenset()
     measures: tuple[Measure, ...] = ()
     forms: tuple[str, ...] = ("llava",)
 
@@ -227,6 +229,7 @@ def benchmarks() -> dict[str, Benchmark]:
                 variants=(amber.EXACT, amber.SIMILAR),
                 read=amber.read_generative_items,
                 count=_amber_generative,
+                by_vectors=frozenset({amber.SIMILAR}),
                 measures=amber.GENERATIVE_MEASURES,
                 forms=("amber", "llava"),
             ),

@@ -3,8 +3,9 @@
 A claim compares two arms by one measure. `gain` is the difference between them, turned so that positive is the way the
 claim says; it has a 95 % interval (see `seeds`). The rules, one of which every claim names:
 
-    better     held: the interval lies above 0 and so does the gain of every single seed;
-               not held: it lies below `margin`, the smallest gain that would matter: one as large is excluded
+    better     held: the interval lies above 0 and so does the gain of every single seed; if it lies below `margin`
+               too, the smallest gain that would matter: held, too small to matter;
+               not held: otherwise, if it lies below `margin`: a gain that large is excluded
     no worse   held: the interval lies above −margin; not held: it lies below −margin
     at least   of the relative reduction; held: the interval lies at or above `margin`; not held: it lies below it
 
@@ -18,9 +19,11 @@ from functools import cache
 
 from rlhfv.evaluation.bootstrap import Figure
 from rlhfv.evaluation.score import Score
-from rlhfv.evaluation.seeds import SeedBootstrap, changes_of_seeds
+from rlhfv.evaluation.seeds import SeedBootstrap, changes_of_seeds, count_drawn, join_items
 
 HELD, NOT_HELD, UNDECIDED, MISSING = "held", "not held", "undecided", "not measured yet"
+TOO_SMALL = "held, too small to matter"
+VERDICTS = (HELD, TOO_SMALL, NOT_HELD, UNDECIDED, MISSING)
 BETTER, NO_WORSE, AT_LEAST = "better", "no worse", "at least"
 
 Seeds = Mapping[int, Score]
@@ -72,8 +75,11 @@ def check_claims(
     Args:
         arms: by benchmark and name.
         baselines: the arms that no seed changes. Of two others the seeds that both have are compared.
+
+    Raises:
+        InvalidData: the scores of a benchmark cannot be joined item by item (see `join_items`).
     """
-    findings = []
+    findings, arms = [], {name: join_items(known) for name, known in arms.items()}
     for claim in claims:
         known = arms.get(claim.benchmark, {})
         old, new = (known.get(name, {}) for name in (claim.before, claim.after))
@@ -85,7 +91,7 @@ def check_claims(
             findings.append(Finding(claim, MISSING))
             continue
         measure = next(one for one in before[0].measures if one.name == claim.measure)
-        draws = draw_resamples(len(before[0].ids), max(len(before), len(after)), seed)
+        draws = draw_resamples(count_drawn(before[0]), max(len(before), len(after)), seed)
         sign = -1.0 if measure.better == "lower" else 1.0
         relative = claim.rule == AT_LEAST
         turned = 1.0 if relative else sign
@@ -113,7 +119,7 @@ def judge(rule: str, change: Figure, gains: Sequence[float], margin: float) -> s
         return UNDECIDED
     if rule == BETTER:
         if change.low > 0 and all(gain > 0 for gain in gains):
-            return HELD
+            return TOO_SMALL if change.high < margin else HELD
         return NOT_HELD if change.high < margin else UNDECIDED
     if rule == NO_WORSE:
         return HELD if change.low > -margin else NOT_HELD if change.high < -margin else UNDECIDED

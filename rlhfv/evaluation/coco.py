@@ -137,6 +137,9 @@ _IRREGULAR = {
     "thieves": "thief",
     "skis": "ski",
     "taxis": "taxi",
+    "broccolis": "broccoli",
+    "corgis": "corgi",
+    "zebus": "zebu",
     "calves": "calf",
     "halves": "half",
     "leaves": "leaf",
@@ -148,7 +151,8 @@ _IRREGULAR = {
 _NOT_PLURAL = frozenset("scissors gas has was lens always perhaps sometimes".split())
 _NOT_MEN = frozenset("abdomen acumen omen ramen regimen specimen stamen".split())
 _E_BEFORE_S = frozenset(
-    "ties pies lies dies doggies cookies movies selfies hoodies brownies smoothies canoes shoes toes".split()
+    "ties pies lies dies doggies collies magpies cookies movies selfies hoodies brownies smoothies canoes shoes "
+    "toes".split()
 )
 
 # Words of Latin letters and digits with their combining marks, joined by hyphens; other scripts have no word here.

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
+from rlhfv.corrections import lines
 from rlhfv.errors import InvalidData
 from rlhfv.evaluation.coco import CLASSES, classes_in
 from rlhfv.evaluation.files import WantedFile
@@ -79,11 +80,10 @@ def read_annotations(folder: Path, ids: Collection[str] | None = None) -> dict[s
 def read_lines(path: Path) -> dict[str, Annotated]:
     """Pictures of a JSON Lines file: `id`, `captions` (texts), `instances` (each with its `category`)."""
     annotated = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, row in lines.parse_lines(lines.read_lines(path)):
         try:
-            row = json.loads(line)
+            if isinstance(row, InvalidData):
+                raise ValueError(row.why)
             classes = frozenset(_class(path, one["category"]) for one in row["instances"])
             annotated[image_id(row["id"])] = Annotated(classes, tuple(row["captions"]))
         except (ValueError, KeyError, TypeError) as error:

@@ -11,10 +11,12 @@ import numpy as np
 
 from rlhfv.corrections.differing import differing
 from rlhfv.errors import InvalidData
-from rlhfv.evaluation.bootstrap import DRAWS, Figure, Resamples
+from rlhfv.evaluation.bootstrap import DRAWS, LEVEL, Figure, Resamples
 from rlhfv.evaluation.score import Fault, Item, Measure, Score, share
 
 MENDED, BROKEN, STILL_WRONG, RIGHT = "mended", "broken", "still wrong", "right"
+FEWEST = 6
+"""Items below which nothing is clear: 2 / 2^6 = 0.03 is the first p below 0.05 where all items change alike."""
 OUTCOMES = (BROKEN, MENDED, STILL_WRONG, RIGHT)
 """Of an item: wrong before and right after, the reverse, wrong in both, wrong in neither."""
 WORDS = "words"
@@ -23,15 +25,23 @@ _COUNTED_WORDS = "words of the answers", "answers"
 
 @dataclass(frozen=True)
 class Change:
-    """One measure of both sets and its difference, after minus before, each with its 95 % interval."""
+    """One measure of both sets and its difference, after minus before, each with its 95 % interval. `p` is how often
+    chance alone makes a difference as large, see `Resamples.chance`."""
 
     measure: Measure
     before: Figure
     after: Figure
     difference: Figure
+    p: float
 
     @property
     def clear(self) -> bool:
+        """Whether the interval of the difference leaves out 0, and the test agrees: of few items, or of items that all
+        change alike, the interval alone is too narrow."""
+        return self.beside_zero and self.p <= 1 - LEVEL
+
+    @property
+    def beside_zero(self) -> bool:
         """Whether the interval of the difference leaves out 0."""
         return self.difference.value is not None and (self.difference.low > 0 or self.difference.high < 0)
 
@@ -116,7 +126,7 @@ def compare(
         InvalidData: two benchmarks, two variants, an item scored twice, or none that both scores have.
     """
     _refuse_unlike(before, after)
-    places = [_places(score) for score in (before, after)]
+    places = [places_of(score) for score in (before, after)]
     known = {item.id: item for item in items}
     order = [name for name in known if name in places[0] and name in places[1]]
     order += [name for name in before.ids if name in places[1] and name not in known]
@@ -128,14 +138,20 @@ def compare(
         )
     answers = [[said.get(name, "") for name in order] for said in (answers_before, answers_after)]
     picked = [np.array([place[name] for name in order]) for place in places]
-    scores = [_select(score, rows) for score, rows in zip((before, after), picked, strict=True)]
+    scores = [select(score, rows) for score, rows in zip((before, after), picked, strict=True)]
     measures = before.measures
     if not any(measure.unit == "words" for measure in measures):
         measures = (*measures, WORDS_PER_ANSWER)
     counts = [_with_words(score, said) for score, said in zip(scores, answers, strict=True)]
-    resamples = Resamples(*counts, seed=seed, draws=draws)
+    resamples = Resamples(*counts, clusters=scores[0].clusters, seed=seed, draws=draws)
     changes = [
-        Change(measure, resamples.measure(measure, 0), resamples.measure(measure, 1), resamples.difference(measure))
+        Change(
+            measure,
+            resamples.measure(measure, 0),
+            resamples.measure(measure, 1),
+            resamples.difference(measure),
+            resamples.chance(measure),
+        )
         for measure in measures
     ]
     wrong = [score.wrong.astype(bool) for score in scores]
@@ -213,7 +229,12 @@ def _refuse_unlike(before: Score, after: Score) -> None:
             )
 
 
-def _places(score: Score) -> dict[str, int]:
+def places_of(score: Score) -> dict[str, int]:
+    """The row of each item.
+
+    Raises:
+        InvalidData: an item was scored twice.
+    """
     places = {name: row for row, name in enumerate(score.ids)}
     if len(places) < len(score.ids):
         [(twice, _)] = Counter(score.ids).most_common(1)
@@ -229,13 +250,15 @@ def _first(score: Score) -> str:
     return repr(score.ids[0]) if score.ids else "nothing"
 
 
-def _select(score: Score, rows: np.ndarray) -> Score:
+def select(score: Score, rows: np.ndarray) -> Score:
+    """The score of some of its items, in the order of `rows`, their places."""
     return replace(
         score,
         ids=tuple(score.ids[row] for row in rows),
         counts={name: np.asarray(counts)[rows] for name, counts in score.counts.items()},
         wrong=np.asarray(score.wrong)[rows],
         faults=tuple(score.faults[row] for row in rows) if score.faults else ((),) * len(rows),
+        clusters=tuple(score.clusters[row] for row in rows) if score.clusters else (),
     )
 
 

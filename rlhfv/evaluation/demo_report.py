@@ -18,10 +18,12 @@ from rlhfv.evaluation.reproduce_demo import (
     WARM,
     Sizes,
     arm_name,
+    count_corrections,
     rankings,
 )
 from rlhfv.evaluation.reproduce_page import Report, Table, describe_machine, describe_versions
 from rlhfv.evaluation.score import Score
+from rlhfv.evaluation.seeds import join_items
 from rlhfv.models.catalog import Entry, World
 
 _FIGURES = ("response_rate", "mention_rate", "any_rate", "number_rate", "position_rate", "recall", "words")
@@ -36,7 +38,7 @@ def build_report(cells: Sequence[Cell], sizes: Sizes, work: Path, entry: Entry, 
             ("Machine", describe_machine()),
             ("Versions", describe_versions()),
             ("Base", f"{entry.title}, weights {base}; every run is a LoRA of rank 16 on its language model"),
-            ("Seeds", f"{', '.join(map(str, sizes.seeds))}; each draws its own pairs from the pool, and their order"),
+            ("Seeds", _describe_seeds(sizes)),
             (
                 "Measured on",
                 f"greedy descriptions of the first {sizes.scenes} scenes of the split {SPLIT!r}; a program checks"
@@ -50,6 +52,15 @@ def build_report(cells: Sequence[Cell], sizes: Sizes, work: Path, entry: Entry, 
         arms=arms,
         baselines=(BASE,),
         not_tested=NOT_TESTED,
+    )
+
+
+def _describe_seeds(sizes: Sizes) -> str:
+    return (
+        f"{', '.join(map(str, sizes.seeds))}: which pairs are drawn from the pool, their order, and the start of the"
+        f" adapter; where an arm takes the whole pool ({count_corrections(sizes):,} corrections, {sizes.many:,}"
+        " rankings), seeds differ in order and start only, and the variance of the draw is not in their intervals. All"
+        " draw from one pool of one base: neither is what another would give"
     )
 
 
@@ -67,7 +78,7 @@ def read_arms(cells: Sequence[Cell], work: Path, world: World) -> dict[str, dict
             said = {source: said[source] for source in score.ids}
             arms[BY_SCENE].setdefault(cell.arm, {})[cell.seed] = over_generalisation.score_world(world, said)
             arms[BY_HABIT].setdefault(cell.arm, {})[cell.seed] = score_habits(world, said)
-    return arms
+    return {name: join_items(known) for name, known in arms.items()}
 
 
 def score_habits(world: World, answers: Mapping[str, str]) -> Score:

@@ -55,6 +55,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 GIVE_UP = 3
 """Items in a row without a reply that counts, after which no more are asked: the rest would be paid for nothing."""
 _FATAL = (401, 402, 403, 404, 407)
+SHORTEST_KEY = 8
+"""Characters of a key worth hiding: a shorter one is a local server's "x", and stands in ordinary words too."""
 
 
 @dataclass(frozen=True)
@@ -295,7 +297,9 @@ class _Asking:
     def _keep(self, request: str, case: Case, saying: Saying) -> Reply:
         self.reached = True
         server, left_out = self.voice.server, sorted(self.left_out)
-        model, text = self._hidden(saying.model), self._hidden(saying.raw)
+        text, model = self._hidden(saying.raw), saying.model
+        if not is_asked_for(self.voice.model, model):  # the name asked for is nobody's secret, and has to stay itself
+            model = self._hidden(model)
         reply = Reply(request, server, model, saying.reason, text, tuple(left_out))
         self.log.add(
             *("reply", request, case.id),
@@ -305,7 +309,7 @@ class _Asking:
 
     def _hidden(self, text: str) -> str:
         """What a server sent, without the key: one that repeats its requests would bring it into the file."""
-        return text.replace(self.key, "(key)") if self.key else text
+        return text.replace(self.key, "(key)") if len(self.key) >= SHORTEST_KEY else text
 
     def _parameters(self) -> dict:
         limit = "max_completion_tokens" if self.newer_limit else "max_tokens"

@@ -14,7 +14,8 @@ import fcntl
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,6 +155,24 @@ class JudgeLog:
             f"{error.strerror or error}.",
             "Free some space or mend the folder's rights; nothing is asked that cannot be kept.",
         )
+
+
+@contextmanager
+def unasked(path: Path) -> Iterator[None]:
+    """For whoever deletes the file at `path` and what lies beside it: meanwhile no judge is asked for it.
+
+    Raises InvalidData where one is being asked.
+    """
+    with open(path, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidData(
+                f"A judge is being asked about the answers {path.parent.name!r}.",
+                "What it replies, and was paid for, would be lost.",
+                "Wait until it is done, or stop it.",
+            ) from None
+        yield
 
 
 def _ends_with_newline(path: Path) -> bool:

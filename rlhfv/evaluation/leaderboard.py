@@ -4,6 +4,7 @@ What was asked in two ways never stands in one column: a column has one benchmar
 one stamp, apart from the voice that answered.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -46,7 +47,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Column:
-    """One figure; `stamp` is what is alike in all of its evaluations, `key` the same as long as all of that is."""
+    """One figure; `stamp` is what is alike in all of its evaluations, `key` the same as long as all of that is.
+    `number` tells apart groups of evaluations that differ in what is not alike within them, the oldest first."""
 
     key: str
     benchmark: str
@@ -54,6 +56,12 @@ class Column:
     stamp: Mapping[str, str]
     items: int
     measure: Measure
+    number: int = 0
+
+    @property
+    def group(self) -> tuple:
+        """The same for all figures of a group of evaluations."""
+        return self.benchmark, self.variant, self.items, tuple(self.stamp.items()), self.number
 
 
 @dataclass(frozen=True)
@@ -97,10 +105,16 @@ def arrange(
                 break
         else:
             groups.append([finding])
-    groups.sort(key=lambda group: -len({finding.voice for finding in group}))
-    columns, cells = [], {}
+    seen: Counter[tuple] = Counter()
+    numbered = []
     for group in groups:
-        own = _columns(group)
+        stamp = _common_stamp(group)
+        kind = (group[0].benchmark, group[0].variant, group[0].items, tuple(sorted(stamp.items())))
+        numbered.append((group, _columns(group, stamp, seen[kind])))
+        seen[kind] += 1
+    numbered.sort(key=lambda one: -len({finding.voice for finding in one[0]}))
+    columns, cells = [], {}
+    for group, own in numbered:
         columns += own.values()
         for finding in group:  # oldest first, so that the newest is kept
             figures = cells.setdefault(finding.voice, {})
@@ -135,10 +149,8 @@ def render_table(board: Leaderboard) -> str:
     )
     groups: dict[tuple, list[Column]] = {}
     for column in board.columns:
-        groups.setdefault((column.benchmark, column.variant, column.items, tuple(column.stamp.items())), []).append(
-            column
-        )
-    for (benchmark, variant, items, stamp), columns in groups.items():
+        groups.setdefault(column.group, []).append(column)
+    for (benchmark, variant, items, stamp, _), columns in groups.items():
         rows = [row for row in board.rows if any(column.key in row.figures for column in columns)]
         lines += ["", f"{benchmark}, {items:,} items, counted as: {variant}"]
         lines += [f"  {name}: {value}" for name, value in stamp if value]
@@ -182,19 +194,26 @@ def _one_kind(first: Finding, second: Finding) -> bool:
     return kinds[0] == kinds[1]
 
 
-def _columns(group: Sequence[Finding]) -> dict[str, Column]:
-    benchmark, variant, items = group[0].benchmark, group[0].variant, group[0].items
-    stamp = {
+def _common_stamp(group: Sequence[Finding]) -> dict[str, str]:
+    return {
         name: value
         for name, value in group[0].stamp.items()
         if all(finding.stamp.get(name) == value for finding in group)
     }
+
+
+def _columns(group: Sequence[Finding], stamp: Mapping[str, str], number: int) -> dict[str, Column]:
+    benchmark, variant, items = group[0].benchmark, group[0].variant, group[0].items
     measures = {measure.name: measure for finding in group for measure, _ in finding.figures}
 
     def key(name: str) -> str:
-        return sha256(repr((benchmark, variant, items, sorted(stamp.items()), name)).encode()).hexdigest()[:12]
+        known = (benchmark, variant, items, sorted(stamp.items()), number, name)
+        return sha256(repr(known).encode()).hexdigest()[:12]
 
-    return {name: Column(key(name), benchmark, variant, stamp, items, measure) for name, measure in measures.items()}
+    return {
+        name: Column(key(name), benchmark, variant, stamp, items, measure, number)
+        for name, measure in measures.items()
+    }
 
 
 def _sort(rows: list[Row], column: Column | None) -> list[Row]:

@@ -213,6 +213,7 @@ def summarise(keys: Keys, judged: Judged, variant: str, notes=()) -> Score:
         points[:, 1] < points[:, 0],
         ((),) * len(ids),
         tuple(notes),
+        tuple(keys.keys[id].context for id in ids),  # several questions about one picture have one context
     )
 
 

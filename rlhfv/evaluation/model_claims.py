@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from rlhfv.evaluation.benchmarks import find_benchmark
-from rlhfv.evaluation.claims import BETTER, HELD, MISSING, NO_WORSE, Claim, Finding
+from rlhfv.evaluation.claims import BETTER, HELD, MISSING, NO_WORSE, TOO_SMALL, Claim, Finding
 from rlhfv.evaluation.reproduce_model import BASE, PLAIN
 
 POINT = 1.0
@@ -64,41 +64,45 @@ def _title(benchmark: str) -> str:
 
 @dataclass(frozen=True)
 class Contest:
-    """DDPO against plain DPO for one recipe: the verdict, and which measures speak for whom."""
+    """DDPO against plain DPO for one recipe: the verdict, and which measures speak for whom. `seeds` is how many of
+    the `planned` ones both have."""
 
     recipe: str
     verdict: str
     for_ddpo: tuple[str, ...] = ()
     for_dpo: tuple[str, ...] = ()
     open: tuple[str, ...] = ()
+    seeds: int = 0
+    planned: int = 0
 
     def __str__(self) -> str:
         if self.verdict == NOT_YET:
             return f"DDPO `{self.recipe}`: {NOT_YET}"
         parts = (("for DDPO", self.for_ddpo), ("for DPO", self.for_dpo), ("open", self.open))
         told = "; ".join(f"{title}: {', '.join(names)}" for title, names in parts if names)
-        return f"DDPO `{self.recipe}` is **{self.verdict}** ({told})"
+        so_far = f", {self.seeds} of {self.planned} seeds" if self.seeds < self.planned else ""
+        return f"DDPO `{self.recipe}` is **{self.verdict}**{so_far} ({told})"
 
 
 RULE = (
     "DDPO against DPO: a measure speaks for one of them when the interval of the difference, pooled over the seeds,"
-    " leaves out 0 and every seed agrees. DDPO is"
+    " leaves out 0 and every seed agrees, however small it is. DDPO is"
     f" *{BETTER_}* when at least one measure speaks for it and none for DPO, *{WORSE}* the other way round, *{MIXED}*"
     f" when both have one, and *{OPEN}* when none speaks. Up to {len(CONTEST)} measures are looked at, and none is"
     " corrected for the others: read a single one that speaks with that in mind."
 )
 
 
-def hold_contests(findings: Sequence[Finding]) -> list[Contest]:
-    """One for each DDPO recipe that was claimed to be better than plain DPO."""
+def hold_contests(findings: Sequence[Finding], planned: int = 0) -> list[Contest]:
+    """One for each DDPO recipe that was claimed to be better than plain DPO, of so many planned seeds."""
     met: dict[str, list[Finding]] = {}
     for finding in findings:
         if finding.claim.before == PLAIN and finding.claim.rule == BETTER:
             met.setdefault(finding.claim.after, []).append(finding)
-    return [_hold(recipe, found) for recipe, found in met.items()]
+    return [_hold(recipe, found, planned) for recipe, found in met.items()]
 
 
-def _hold(recipe: str, findings: Sequence[Finding]) -> Contest:
+def _hold(recipe: str, findings: Sequence[Finding], planned: int) -> Contest:
     sides: dict[str, list[str]] = {"ddpo": [], "dpo": [], "open": []}
     for finding in findings:
         if finding.verdict != MISSING:
@@ -108,13 +112,12 @@ def _hold(recipe: str, findings: Sequence[Finding]) -> Contest:
         return Contest(recipe, NOT_YET)
     verdict = {(True, False): BETTER_, (False, True): WORSE, (True, True): MIXED, (False, False): OPEN}
     parts = {side: tuple(names) for side, names in sides.items()}
-    return Contest(
-        recipe, verdict[bool(parts["ddpo"]), bool(parts["dpo"])], parts["ddpo"], parts["dpo"], parts["open"]
-    )
+    seeds = min(len(finding.seeds) for finding in findings if finding.verdict != MISSING)
+    return Contest(recipe, verdict[bool(parts["ddpo"]), bool(parts["dpo"])], *parts.values(), seeds, planned)
 
 
 def _speaks_for(finding: Finding) -> str:
-    if finding.verdict == HELD:
+    if finding.verdict in (HELD, TOO_SMALL):
         return "ddpo"
     lost = finding.change.value is not None and finding.change.high < 0 and all(gain < 0 for gain in finding.seeds)
     return "dpo" if lost else "open"

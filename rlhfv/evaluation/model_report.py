@@ -121,7 +121,7 @@ def build_report(cells: Sequence[Cell], made: Made, work: Path, arms: Mapping) -
     experiment = made.experiment
     expected = {*experiment.questions} | ({"pope"} if experiment.questions.keys() >= _POPE else set())
     findings = check_claims(list_claims(experiment.recipes, expected), arms, (BASE,))
-    contests = hold_contests(findings)
+    contests = hold_contests(findings, len(experiment.seeds))
     machines = sorted({cost.machine for cell in cells if (cost := read_cost(cell.folder(work)))})
     told = count_pairs(work, cells)
     data = experiment.data

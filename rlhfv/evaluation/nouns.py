@@ -37,7 +37,11 @@ class Noun:
 
 def find_nouns(text: str, vocabulary: Collection[str]) -> list[Noun]:
     """Every mention in order, repeats too. Case counts: "Dog" is not "dog"."""
-    words = [match for match in _WORD.finditer(text) if not unicodedata.combining(text[match.end() :][:1] or " ")]
+    words = [
+        match
+        for match in _WORD.finditer(text)
+        if not unicodedata.combining(text[match.end() : match.end() + 1] or " ")
+    ]
     named = ((place, match, lemma(match.group(), vocabulary)) for place, match in enumerate(words))
     return [
         Noun(word, match.start(), match.end())

@@ -6,13 +6,13 @@ truth. What it asks gpt-3.5-turbo-0613 for, a model withdrawn since, comes from 
 not be set side by side.
 """
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from rlhfv.corrections import lines
 from rlhfv.errors import InvalidData
 from rlhfv.evaluation import coco_annotations
 from rlhfv.evaluation.chair import RECALL, WORDS, counted_by
@@ -125,11 +125,10 @@ def read_items(folder: Path) -> list[Item]:
     require_files(folder, WANTED)
     path = Path(folder, QUESTIONS.path)
     items: dict[str, Item] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, row in lines.parse_lines(lines.read_lines(path)):
         try:
-            row = json.loads(line)
+            if isinstance(row, InvalidData):
+                raise ValueError(row.why)
             image = int(row["image_id"])
             item = Item(str(image), row["question"], f"{coco_annotations.PICTURES.path}COCO_val2014_{image:012}.jpg")
         except (ValueError, KeyError, TypeError) as error:
@@ -181,4 +180,7 @@ def _named(answer: str, phrases: Sequence[str] | None) -> dict[str, str]:
     if _is_short(answer):
         return {}
     found = find_mentions(answer) if phrases is None else [one for phrase in phrases for one in objects_of(phrase)]
-    return {mention.form: mention.category for mention in found}
+    named = {mention.form: mention.category for mention in found}
+    if "toilet" in named:
+        named.pop("seat", None)  # also where the judge lists the two one by one
+    return named

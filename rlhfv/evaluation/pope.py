@@ -17,6 +17,7 @@ import numpy as np
 from rlhfv.corrections.lines import parse_lines, read_lines
 from rlhfv.errors import InvalidData
 from rlhfv.evaluation.answered import answered
+from rlhfv.evaluation.bootstrap import OF_IMAGES
 from rlhfv.evaluation.files import WantedFile, require_files
 from rlhfv.evaluation.score import Item, Measure, Score, per_cent, share
 from rlhfv.evaluation.yes_no import LENIENT, NEITHER, NO, POPE_READINGS, YES
@@ -104,6 +105,7 @@ def score(questions: Questions, answers: Mapping[str, str], variant: str = OFFIC
     ids, notes = answered(questions.labels, answers)
     read = [POPE_READINGS[variant](answers[id]) for id in ids]
     labels = [questions.labels[id] for id in ids]
+    image_of = {item.id: item.image for item in questions.items}
     yes, said_yes = (np.array([each == YES for each in column], float) for column in (labels, read))
     right = np.array([each == label for each, label in zip(read, labels, strict=True)], float)
     counts = {
@@ -126,7 +128,8 @@ def score(questions: Questions, answers: Mapping[str, str], variant: str = OFFIC
         MEASURES,
         right == 0,
         tuple(() for _ in ids),
-        tuple(notes),
+        (*notes, OF_IMAGES),
+        tuple(image_of.get(id) or id for id in ids),
     )
 
 
@@ -159,7 +162,7 @@ def put_together(scores: Mapping[str, Score]) -> Score:
         start += len(score.ids)
     parts = [_measures(f"{split} ", f"{split.capitalize()}: ", f"{split}_") for split in SPLITS]
     means = [_mean_of(measures) for measures in zip(*parts, strict=True)]
-    note = "The splits ask the same questions about objects that are there; intervals take them as independent."
+    note = "The splits ask the same questions about objects that are there. " + OF_IMAGES
     return Score(
         "pope",
         "; ".join(
@@ -176,7 +179,16 @@ def put_together(scores: Mapping[str, Score]) -> Score:
         (*means, *(measure for part in parts for measure in part)),
         np.concatenate([score.wrong for score in ordered]),
         tuple(faults for score in ordered for faults in score.faults),
-        (*(f"{split.capitalize()}: {text}" for split in SPLITS for text in scores[split].notes), note),
+        (
+            *(
+                f"{split.capitalize()}: {text}"
+                for split in SPLITS
+                for text in scores[split].notes
+                if text != OF_IMAGES
+            ),
+            note,
+        ),
+        tuple(cluster for score in ordered for cluster in score.clusters),
     )
 
 

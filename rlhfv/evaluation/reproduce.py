@@ -191,7 +191,7 @@ def _is_free(cell: Cell, work: Path, done: set[str], failed: dict) -> bool:
 def _timed(cell: Cell, work: Path, act: Callable[[Cell, Path], bool]) -> bool:
     folder, began = cell.folder(work), time.monotonic()
     spent = Path(work) / "locks" / f"{folder.name}.seconds"
-    before = float(spent.read_text()) if spent.is_file() else 0.0
+    before = _read_seconds(spent)
     folder.parent.mkdir(parents=True, exist_ok=True)
     ended = False
     try:
@@ -199,10 +199,18 @@ def _timed(cell: Cell, work: Path, act: Callable[[Cell, Path], bool]) -> bool:
         return ended
     finally:
         seconds = round(before + time.monotonic() - began, 1)
-        spent.write_text(str(seconds))
+        _replace(spent, str(seconds))
         if ended:
             row = {"v": 1, "cell": cell.name, "settings": cell.settings, "seconds": seconds, "finished": now()}
             write_json(folder / "done.json", row)
+
+
+def _read_seconds(file: Path) -> float:
+    """What was spent before, 0 where nobody wrote it down: the time of a cell is not worth the cell."""
+    try:
+        return float(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return 0.0
 
 
 @contextmanager
@@ -233,6 +241,7 @@ def score_row(score: Score) -> dict:
         "counts": {name: np.asarray(counts).tolist() for name, counts in score.counts.items()},
         "wrong": np.asarray(score.wrong).tolist(),
         "notes": list(score.notes),
+        "clusters": list(score.clusters),
     }
 
 
@@ -248,6 +257,7 @@ def read_score(folder: Path, benchmark: str, measures: Sequence[Measure]) -> Sco
         np.asarray(row["wrong"]),
         ((),) * len(row["ids"]),
         tuple(row["notes"]),
+        tuple(row.get("clusters", ())),
     )
 
 
@@ -258,6 +268,10 @@ def _score_file(folder: Path, benchmark: str) -> Path:
 def write_json(path: Path, value) -> None:
     """Replace the file in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
     building = path.with_name(f".{path.name}")
-    building.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    building.write_text(text, encoding="utf-8")
     os.replace(building, path)

@@ -108,6 +108,11 @@ def rankings(sizes: Sizes) -> list[tuple[int, float, float]]:
     return [*each, (sizes.many, sizes.rates[0], sizes.epochs_few)]
 
 
+def count_corrections(sizes: Sizes) -> int:
+    """How many corrections the pool holds: what the largest arm takes."""
+    return max(sizes.compared, *sizes.scaling, sizes.few)
+
+
 def arm_name(label: str, count: int, learning_rate: float, epochs: float = 0, steps: int | None = None) -> str:
     """How an arm is called, in its cells too."""
     length = f"{steps}steps" if steps else f"{epochs:g}epochs"
@@ -128,7 +133,7 @@ def plan_cells(sizes: Sizes, base: str) -> list[Cell]:
             (
                 CORRECTIONS,
                 ("a", "b", "c", "e"),
-                max(sizes.compared, *sizes.scaling, sizes.few),
+                count_corrections(sizes),
                 "answers of the base, corrected by the oracle",
             ),
             (RANKINGS, ("c",), sizes.many, "pairs of sampled answers of the base, ranked by the oracle"),
@@ -253,7 +258,8 @@ class DemoWork:
         return len(made) == cell.settings["count"]
 
     def draw_pairs(self, cell: Cell) -> list[PreferencePair]:
-        """The pairs that a training cell is given: a draw of its own from the pool for each seed."""
+        """The pairs that a training cell is given: a draw of its own from the pool for each seed, or the whole pool,
+        where seeds differ in nothing but order and start."""
         pool = load_pairs(self.pool_folder(cell))
         count, seed = cell.settings["pairs"], cell.settings["training"]["seed"]
         return pool if count == len(pool) else random.Random(seed).sample(pool, count)

@@ -23,6 +23,7 @@ from rlhfv.evaluation.benchmarks import find_benchmark
 from rlhfv.evaluation.files import sha256_of
 from rlhfv.evaluation.reproduce import Cell
 from rlhfv.evaluation.score import Score
+from rlhfv.evaluation.seeds import join_items
 from rlhfv.models.decoding import Decoding
 
 PAIRS, BASE = "pairs", "base"
@@ -128,7 +129,7 @@ def read_arms(cells: Sequence[Cell], work: Path, root: Path) -> dict[str, dict[s
     """Benchmark → arm → the score of each seed, in their order; `root` is the benchmark folder.
 
     POPE's three splits stand as one, "pope", where all of them were answered. AMBER's questions are read twice: as a
-    person would, and as AMBER's script does (`EXACT_YES_NO`).
+    person would, and as AMBER's script does (`EXACT_YES_NO`). All scores of a benchmark are of the same items.
     """
     found: dict[str, dict[str, dict[int, Score]]] = {}
     for cell in cells:
@@ -147,7 +148,10 @@ def read_arms(cells: Sequence[Cell], work: Path, root: Path) -> dict[str, dict[s
                 if all(here):
                     whole = pope.put_together(dict(zip(pope.SPLITS, here, strict=True)))
                     found.setdefault("pope", {}).setdefault(arm, {})[seed] = whole
-    return {name: {arm: dict(sorted(scores.items())) for arm, scores in arms.items()} for name, arms in found.items()}
+    return {
+        name: join_items({arm: dict(sorted(scores.items())) for arm, scores in arms.items()})
+        for name, arms in found.items()
+    }
 
 
 def score_answers(folder: Path, benchmark: str, root: Path, variant: str = "") -> Score:

@@ -55,7 +55,8 @@ class Score:
     `variant` names how it was counted, in full, since variants are not interchangeable. `counts` are arrays of shape
     (items,) by name, in the order of `ids`. `wrong`, of the same shape, says which answers count as a failure: it is
     what a comparison calls broken or mended. `faults` are the wrong places of each answer, where they are known.
-    `notes` are sentences for whoever reads the figures: what was missing, unreadable or not defined.
+    `notes` are sentences for whoever reads the figures: what was missing, unreadable or not defined. `clusters`, where
+    several items are about one image, name it for each item: resamples draw them whole.
     """
 
     benchmark: str
@@ -66,6 +67,7 @@ class Score:
     wrong: np.ndarray
     faults: tuple[tuple[Fault, ...], ...]
     notes: tuple[str, ...] = ()
+    clusters: tuple[str, ...] = ()
     sums: Sums = field(init=False, repr=False)
 
     def __post_init__(self):

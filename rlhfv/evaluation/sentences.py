@@ -1,10 +1,12 @@
 """How a comparison is said: figures with their units and intervals, and the sentence that stands above it."""
 
 from rlhfv.evaluation.bootstrap import LEVEL, Figure
-from rlhfv.evaluation.comparison import Change, Comparison, Flips
+from rlhfv.evaluation.comparison import FEWEST, Change, Comparison, Flips
 from rlhfv.evaluation.score import Measure
 
 NOTHING = "–"
+NO_WIDTH = 1e-3
+"""An interval narrower than this says only that the items asked are alike, not what others would give."""
 _MARKS = {"percent": " %"}
 _DIFFERENCES = {"percent": " points", "points": " points", "words": " words"}
 
@@ -18,6 +20,8 @@ def show_range(measure: Measure, figure: Figure, sign: bool = False) -> str:
     """ "[38.1, 46.9]"."""
     if figure.value is None:
         return ""
+    if figure.high - figure.low < NO_WIDTH:
+        return "[no interval: all items alike]"
     return f"[{_number(figure.low, measure, sign)}, {_number(figure.high, measure, sign)}]"
 
 
@@ -57,10 +61,15 @@ def headline(comparison: Comparison) -> str:
 def certainty(comparison: Comparison, before: str, after: str) -> str:
     """What the headline stands on."""
     change = comparison.gains[0] if comparison.gains else comparison.prices[0]
-    items = len(comparison.rows)
+    items, why = len(comparison.rows), ""
+    if items < FEWEST:
+        why = f" Below {FEWEST} items nothing is clear: were all to change alike, chance would still do so too often."
+    elif change.beside_zero and not change.clear:
+        why = f" Swapping the two at random makes as large a difference too often to be sure (p = {change.p:.2g})."
     return (
         f"{after} against {before}, paired over {items:,} item{'' if items == 1 else 's'}: {show_difference(change)}, "
         f"{LEVEL:.0%} interval.".replace("%", " %")
+        + why
     )
 
 

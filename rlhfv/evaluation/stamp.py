@@ -21,9 +21,10 @@ class Stamp:
 
     `questions` is the sha256 of the question files, `prompt` the text that is sent with `{question}` in its place
     (a chat template belongs to the model), `decoding` the name of `values`. `transform` says how pictures are
-    prepared, and `architecture` what kind of model they are prepared for. `model` is who answered: base and adapter,
-    or a server with the name of the model that it serves. Where answers were imported, `imported` is the file's name,
-    and what the file does not tell is "unknown".
+    prepared, and `architecture` what kind of model they are prepared for. `weights` says how those of the model are
+    held: whole or in 4 bits, and in which numbers. `model` is who answered: base and adapter, or a server with the
+    name of the model that it serves. Where answers were imported, `imported` is the file's name, and what the file
+    does not tell is "unknown".
     """
 
     benchmark: str
@@ -35,6 +36,7 @@ class Stamp:
     architecture: str = UNKNOWN
     model: ModelIdentity = NOBODY
     imported: str = ""
+    weights: str = UNKNOWN
 
     def to_dict(self) -> dict:
         return asdict(self) | {"values": dict(self.values)}
@@ -62,6 +64,7 @@ class Stamp:
             "decoding": f"{self.decoding} ({values})" if values else self.decoding,
             "pictures": self.transform,
             "architecture": self.architecture,
+            "weights": self.weights,
             "model": str(self.model) if self.model.revision else self.model.name,
         }
         return told | ({"imported from": self.imported} if self.imported else {})
@@ -70,11 +73,14 @@ class Stamp:
 def refuse_unlike(first: Stamp, second: Stamp) -> None:
     """Raises `InvalidData` that names the first field in which two sets of answers may not differ, and both values.
 
-    Who answered may differ, and how pictures are prepared too where the models are of different kinds.
+    Who answered may differ, and how pictures are prepared too where the models are of different kinds. How weights are
+    held may be unknown of one of them: nothing at an import tells it, and no server does.
     """
     names = ["benchmark", "questions", "prompt", "decoding", "values"]
     if first.architecture == second.architecture:
         names.append("transform")
+    if UNKNOWN not in (first.weights, second.weights):
+        names.append("weights")
     for name in names:
         values = [getattr(stamp, name) for stamp in (first, second)]
         if values[0] != values[1]:
@@ -93,6 +99,7 @@ FIELDS = {
     "decoding": "the decoding",
     "values": "the values of the decoding",
     "transform": "how the pictures were prepared",
+    "weights": "how the weights were held",
 }
 
 
@@ -100,14 +107,20 @@ def doubts(first: Stamp, second: Stamp) -> tuple[str, ...]:
     """What is not known of both sets alike, as sentences: nothing tells there whether they may be compared."""
     names = [
         FIELDS[name]
-        for name in ("questions", "prompt", "decoding", "transform")
+        for name in ("questions", "prompt", "decoding", "transform", "weights")
         if UNKNOWN in (getattr(first, name), getattr(second, name))
     ]
     if not names:
         return ()
-    return (
-        f"Not known of imported answers: {', '.join(names)}. Whether the two sets are alike in it cannot be told.",
-    )
+    whose = " of imported answers" if first.imported or second.imported else ""
+    return (f"Not known{whose}: {', '.join(names)}. Whether the two sets are alike in it cannot be told.",)
+
+
+def describe_weights(model) -> str:
+    """How a model of this machine holds its weights: "full, bfloat16", or "4-bit, bfloat16" where it works in that."""
+    other = getattr(model.model, "quantization_method", None)
+    held = "4-bit" if model.four_bit else getattr(other, "value", other) or "full"
+    return f"{held}, {str(model.dtype).removeprefix('torch.')}"
 
 
 def describe_pictures(processor) -> str:

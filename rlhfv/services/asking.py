@@ -10,8 +10,9 @@ from rlhfv.corrections.edits import normalise_generated
 from rlhfv.errors import GenerationFailed, InvalidData, InvalidImage, StudioError
 from rlhfv.evaluation.benchmarks import Benchmark
 from rlhfv.evaluation.score import Item
-from rlhfv.evaluation.stamp import Stamp, describe_pictures
+from rlhfv.evaluation.stamp import Stamp, describe_pictures, describe_weights
 from rlhfv.models.decoding import Decoding
+from rlhfv.models.generated import NOTHING, Generated
 from rlhfv.services.model_host import Voice
 
 MOST_PIXELS = 32 * 10**6
@@ -53,6 +54,7 @@ def stamp_of(what: Benchmark, questions: str, how: Decoding, voice: Voice, model
         **known,
         transform=describe_pictures(model.processor),
         architecture=type(model.model).__name__,
+        weights=describe_weights(model),
         model=replace(model.identity, adapter=voice.adapter),
     )
 
@@ -102,12 +104,14 @@ def ask(
     model, batch: Sequence[Item], voice: Voice, how: Decoding, root: Path, stop: threading.Event | None
 ) -> tuple[list[dict], list[Failure]]:
     """Rows of the answers to a batch, and what failed. Where a batch fails here, each item is asked alone, to know
-    which one it is; a server is asked for each by itself in any case."""
+    which one it is; a server is asked for each by itself in any case, and what it had answered before `stop` is kept:
+    it is paid for."""
     prompts = [Prompt(item.question, (item.image,) if item.image else ()) for item in batch]
     if voice.server:
         outcomes = model.answer_each(prompts, how.sampling, root.joinpath, stop)
         if stop is not None and stop.is_set():
-            return [], []
+            ended = [(item, one) for item, one in zip(batch, outcomes, strict=True) if _has_ended(one)]
+            return [_row(item, one.text, _of_server(one)) for item, one in ended], []
         failures = [one for one in outcomes if isinstance(one, StudioError)]
         if len(failures) == len(outcomes) > 1:
             raise failures[0]  # not one of them: it is the server
@@ -120,8 +124,16 @@ def ask(
         if isinstance(text, StudioError):
             failures.append(Failure(item.id, text))
         else:
-            rows.append({"id": item.id, "answer": normalise_generated(text), **told})
+            rows.append(_row(item, text, told))
     return rows, failures
+
+
+def _row(item: Item, text: str, told: dict) -> dict:
+    return {"id": item.id, "answer": normalise_generated(text), **told}
+
+
+def _has_ended(outcome: Generated | StudioError) -> bool:
+    return not isinstance(outcome, StudioError) and outcome is not NOTHING
 
 
 def _ask_here(model, prompts: list[Prompt], voice: Voice, how: Decoding, root: Path, stop) -> list[str | StudioError]:

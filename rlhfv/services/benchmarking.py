@@ -6,15 +6,17 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhfv.corrections.conversation import ModelIdentity
-from rlhfv.errors import InvalidData
+from rlhfv.corrections.edits import normalise_generated
+from rlhfv.errors import InvalidData, StudioError
 from rlhfv.evaluation.answer_files import read_answers_file, write_answers_file
-from rlhfv.evaluation.answer_sets import AnswerFolder, AnswerSet, list_sets, name_set, open_set
+from rlhfv.evaluation.answer_sets import AnswerFolder, AnswerSet, list_sets, name_set, no_set, open_set
 from rlhfv.evaluation.benchmarks import Benchmark, benchmarks, find_benchmark
 from rlhfv.evaluation.comparison import Comparison, compare
 from rlhfv.evaluation.files import ListedFile, sha256_of
@@ -34,6 +36,10 @@ BATCH = 16
 """Rows of a batch; each beam takes the place of a row."""
 KEPT = 16
 """Scores, and lists of items, that are kept in memory."""
+MAX_NAME_CHARS = 120
+"""Of a set's title, and of the name of the model that answered."""
+MOST_OF_ALL = 500
+"""Sets that belong to somebody, where many share a machine."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Offered:
 class Benchmarking:
     def __init__(self, settings: Settings, host: ModelHost, limits: Limits | None = None):
         self.settings, self.host, self.limits = settings, host, limits or Limits()
-        self.root = settings.benchmarks or settings.data_dir / "benchmarks"
+        self.root = (settings.benchmarks or settings.data_dir / "benchmarks").absolute()
         self.sets = settings.data_dir / "evaluations"
         self._memory: OrderedDict[str, object] = OrderedDict()
         self._guard = threading.Lock()
@@ -79,12 +85,12 @@ class Benchmarking:
         actor.require("train")
         found = []
         for folder in list_sets(self.sets):
+            if not self._visible(actor, folder):
+                continue
             try:
-                one = folder.read()
+                found.append(folder.read())
             except InvalidData:
                 continue
-            if self._visible(actor, one):
-                found.append(one)
         return sorted(found, key=lambda one: (one.created, one.id), reverse=True)
 
     def answer_set(self, actor: Actor, id: str) -> AnswerSet:
@@ -93,7 +99,9 @@ class Benchmarking:
 
     def items(self, actor: Actor, id: str) -> list[Item]:
         """The questions of a set; their images are paths below the benchmark folder, see `picture`."""
-        return self._items(find_benchmark(self._open(actor, id)[1].stamp.benchmark))
+        what = find_benchmark(self._open(actor, id)[1].stamp.benchmark)
+        with self._hiding(actor):
+            return self._items(what)
 
     def answers(self, actor: Actor, id: str) -> dict[str, str]:
         """Item id → answer."""
@@ -130,13 +138,15 @@ class Benchmarking:
         if self.limits:
             actor.require("manage")  # hours of a machine that others wait for
         what, how = find_benchmark(benchmark), find_decoding(decoding)
-        items = self._items(what)
+        with self._hiding(actor):
+            items = self._items(what)
         chosen = self.host.voice(actor, voice or self.host.voices(actor)[0].id)
         if chosen.server:
             refuse_search(chosen, how)
         else:
             self.host.require_own_machine(f"Answering {what.title}", self.host.base(chosen.base))
-        missing = find_missing(what, items, self.root)
+        with self._hiding(actor):
+            missing = find_missing(what, items, self.root)
         with self.host.using(actor, chosen.id) as model:
             stamp = stamp_of(what, self._digest(what), how, chosen, model)
         folder = AnswerFolder(self.sets / name_set(stamp, self._owner(actor)))
@@ -188,30 +198,36 @@ class Benchmarking:
         actor.require("train")
         what, path = find_benchmark(benchmark), Path(path)
         how = find_decoding(decoding) if decoding else None
-        items = self._items(what)
+        file = normalise_generated(path.name)
+        title = _name("title", title) or normalise_generated(path.stem)[:MAX_NAME_CHARS]
+        model = _name("name of the model", model)
+        with self._hiding(actor):
+            items, questions = self._items(what), self._digest(what)
         answers = read_answers_file(path, items, form)
         if not answers:
             raise InvalidData(
-                f"{path.name} has no answer to {what.title}.",
+                f"{file} has no answer to {what.title}.",
                 str(answers.problems[0]) if answers.problems else "It is empty.",
                 "Choose another file, or the benchmark that it answers.",
             )
         stamp = Stamp(
             benchmark=what.name,
-            questions=self._digest(what),
+            questions=questions,
             prompt=PLAIN if how else UNKNOWN,
             decoding=how.name if how else UNKNOWN,
             values=how.values() if how else {},
             model=ModelIdentity(model, "") if model else NOBODY,
-            imported=path.name,
+            imported=file,
         )
-        notes = [*answers.notes, *_told(answers.problems)]
+        notes = [normalise_generated(note) for note in (*answers.notes, *_told(answers.problems))]
+        texts = {id: normalise_generated(text) for id, text in answers.items()}
         owner = self._owner(actor)
-        folder = AnswerFolder(self.sets / name_set(stamp, owner, sorted(answers.items())))
+        folder = AnswerFolder(self.sets / name_set(stamp, owner, sorted(texts.items())))
+        self._refuse_too_many(actor, folder)
         with folder.working():
-            if not folder.rows():
-                folder.begin(title or path.stem, stamp, len(items), owner=owner, notes=notes)
-                folder.add([{"id": id, "answer": text} for id, text in answers.items()])
+            folder.begin(title, stamp, len(items), owner=owner, notes=notes)
+            known = folder.rows()  # an import that broke off left some
+            folder.add([{"id": id, "answer": text} for id, text in texts.items() if id not in known])
         return folder.id
 
     def export(self, actor: Actor, id: str, form: str, path: Path) -> int:
@@ -224,7 +240,8 @@ class Benchmarking:
         what = find_benchmark(one.stamp.benchmark)
         template = what.folder(self.root) / what.questions[0]
         name = one.stamp.lines["model"]
-        return write_answers_file(path, form or what.forms[0], self._items(what), folder.answers(), name, template)
+        with self._hiding(actor):
+            return write_answers_file(path, form or what.forms[0], self._items(what), folder.answers(), name, template)
 
     # ---- figures
 
@@ -251,21 +268,8 @@ class Benchmarking:
             GenerationFailed: the judge cannot be asked.
         """
         folder, one = self._open(actor, id)
-        what = find_benchmark(one.stamp.benchmark)
-        variant, answers = what.variant(variant), folder.answers()
-        if variant in what.judged:
-            asked = judge and judge(folder.judge_log)
-            return self._noted(what, one, what.score(self.root, answers, variant, asked))
-        key = _key(what.name, variant, sorted(answers.items()), what.state(self.root), _facts(vectors), _code())
-        score = self._remembered(key)
-        if score is None:
-            score = folder.kept_score(key, what.measures) if what.measures else None
-            if score is None:
-                score = what.score(self.root, answers, variant, vectors=vectors)
-                if what.measures:
-                    folder.keep_score(key, score)
-            self._remember(key, score)
-        return self._noted(what, one, score)
+        with self._hiding(actor):
+            return self._noted(one, self._count(folder, one, variant, judge, vectors))
 
     def compare(
         self,
@@ -293,16 +297,59 @@ class Benchmarking:
     def _owner(self, actor: Actor) -> str:
         return "" if self.settings.single_user else actor.public_id
 
-    def _visible(self, actor: Actor, one: AnswerSet) -> bool:
-        return self.settings.single_user or one.owner == actor.public_id
+    def _visible(self, actor: Actor, folder: AnswerFolder) -> bool:
+        """What was answered in a terminal is nobody's: whoever manages the studio sees it."""
+        if self.settings.single_user:
+            return True
+        owner = folder.owner()
+        return owner == actor.public_id if owner else "manage" in actor.rights
+
+    def _refuse_too_many(self, actor: Actor, folder: AnswerFolder) -> None:
+        if "manage" in actor.rights or folder.path.is_dir():
+            return
+        if sum(bool(one.owner()) for one in list_sets(self.sets)) >= MOST_OF_ALL:
+            raise InvalidData(
+                f"There are {MOST_OF_ALL} sets of answers here.",
+                "Many people share this machine and its disk.",
+                "Delete one of yours, come back later, or run a studio of your own.",
+            )
+
+    @contextmanager
+    def _hiding(self, actor: Actor) -> Iterator[None]:
+        """Whoever does not manage the studio is not told where on its disk the files lie."""
+        try:
+            yield
+        except StudioError as error:
+            told = [
+                part.replace(str(self.root), "the benchmark folder") for part in (error.what, error.why, error.fix)
+            ]
+            if "manage" in actor.rights or told == [error.what, error.why, error.fix]:
+                raise
+            raise type(error)(*told) from None
 
     def _open(self, actor: Actor, id: str) -> tuple[AnswerFolder, AnswerSet]:
         actor.require("train")
         folder = open_set(self.sets, id)
-        one = folder.read()
-        if not self._visible(actor, one):
-            folder = open_set(self.sets, "")  # as if it were not there
-        return folder, one
+        if not self._visible(actor, folder):
+            raise no_set(id)
+        return folder, folder.read()
+
+    def _count(self, folder: AnswerFolder, one: AnswerSet, variant: str, judge, vectors: Path | None) -> Score:
+        what = find_benchmark(one.stamp.benchmark)
+        variant, answers = what.variant(variant), folder.answers()
+        if variant in what.judged:
+            asked = judge and judge(folder.judge_log)
+            return what.score(self.root, answers, variant, asked)
+        key = _key(what.name, variant, sorted(answers.items()), what.state(self.root), _facts(vectors), _code())
+        score = self._remembered(key)
+        if score is None:
+            score = folder.kept_score(key, what.measures) if what.measures else None
+            if score is None:
+                score = what.score(self.root, answers, variant, vectors=vectors)
+                if what.measures:
+                    folder.keep_score(key, score)
+            self._remember(key, score)
+        return score
 
     def _items(self, what: Benchmark) -> list[Item]:
         key = _key("items", what.name, what.state(self.root))
@@ -320,9 +367,9 @@ class Benchmarking:
             self._remember(key, digest)
         return digest
 
-    def _noted(self, what: Benchmark, one: AnswerSet, score: Score) -> Score:
+    def _noted(self, one: AnswerSet, score: Score) -> Score:
         notes = one.notes
-        if one.stamp.questions != self._digest(what):
+        if one.stamp.questions != self._digest(find_benchmark(one.stamp.benchmark)):
             notes = (*notes, "The question files are not those that were asked: they changed since.")
         return replace(score, notes=(*score.notes, *notes)) if notes else score
 
@@ -344,6 +391,15 @@ def _told(problems: Sequence) -> list[str]:
         return []
     rows = "1 row" if len(problems) == 1 else f"{len(problems):,} rows"
     return [f"{rows} of the imported file {'was' if len(problems) == 1 else 'were'} not taken; {problems[0]}"]
+
+
+def _name(what: str, text: str) -> str:
+    text = normalise_generated(text)
+    if len(text) > MAX_NAME_CHARS:
+        raise InvalidData(
+            f"The {what} has {len(text):,} characters.", f"At most {MAX_NAME_CHARS} are taken.", "Shorten it."
+        )
+    return text
 
 
 def _key(*parts: object) -> str:

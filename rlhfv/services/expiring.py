@@ -8,6 +8,7 @@ from rlhfv.corrections.expiry import Expiry
 from rlhfv.corrections.images import ImageShelf
 from rlhfv.corrections.store import Store
 from rlhfv.errors import StudioError
+from rlhfv.evaluation.answer_sets import forget_imports
 from rlhfv.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ class Expiring:
     """Deletes every few minutes what `settings.forget_hours` says; without it nothing goes."""
 
     def __init__(self, settings: Settings, store: Store, shelf: ImageShelf):
-        self.hours, self._shelf = settings.forget_hours, shelf
+        self.hours, self._shelf, self._sets = settings.forget_hours, shelf, settings.data_dir / "evaluations"
         self._expiry = Expiry(store.path) if self.hours else None
 
     @property
@@ -37,8 +38,10 @@ class Expiring:
         threading.Thread(target=self._work, name="expiry", daemon=True).start()
 
     def forget(self, now: float | None = None) -> tuple[int, int]:
-        """Deletes what has had its time; returns how many answers and pictures went."""
+        """Deletes what has had its time, imported answers to a benchmark too; returns how many answers and pictures
+        went."""
         before = (time.time() if now is None else now) - 3600 * self.hours
+        forget_imports(self._sets, before)
         return self._expiry.forget(before), self._expiry.forget_pictures(self._shelf.folder, before)
 
     def _work(self) -> None:

@@ -6,16 +6,19 @@ Whose answers and runs these are, and who may see them, is asked of the rooms th
 
 import shutil
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 from rlhfv.corrections.images import ImageShelf
 from rlhfv.errors import InvalidData, StudioError
 from rlhfv.evaluation.answer_sets import AnswerFolder, AnswerSet
-from rlhfv.evaluation.benchmarks import find_benchmark
+from rlhfv.evaluation.benchmarks import benchmarks, find_benchmark
 from rlhfv.evaluation.bootstrap import Figure, Resamples
 from rlhfv.evaluation.comparison import ComparedItem, Comparison
+from rlhfv.evaluation.judge_log import unasked
 from rlhfv.evaluation.leaderboard import Finding, Leaderboard, Lineage, arrange
 from rlhfv.evaluation.page import Side, render, small_picture
 from rlhfv.evaluation.scene_score import BENCHMARK as DEMO_WORLD
@@ -31,8 +34,8 @@ from rlhfv.services.evaluating import Evaluating
 from rlhfv.services.model_host import ModelHost
 from rlhfv.services.training import Training
 
-KEPT = 4
-"""Comparisons that are held in memory: whoever turns the pages of one does not count it anew."""
+KEPT = 32
+"""Visitors whose last comparison is held in memory: whoever turns its pages does not count it anew."""
 MOST_SETS = 20
 """Sets of answers of one visitor, where many share a machine."""
 REMEMBERED = 500
@@ -56,22 +59,22 @@ class Reporting:
         self.shelf, self.host = shelf, host
         self.training, self.evaluation, self.benchmarking = training, evaluation, benchmarking
         self._lock = threading.Lock()
-        self._comparisons: dict[tuple, Comparison] = {}
+        self._comparisons: OrderedDict[str, tuple[tuple, tuple, Comparison]] = OrderedDict()
         self._findings: dict[tuple, Finding] = {}
 
     def sets(self, actor: Actor) -> list[AnswerSet]:
-        """The sets of answers that the actor may see."""
+        """The sets of answers that the actor may see, without those of benchmarks that this version does not know."""
         actor.require("train")
-        return self.benchmarking.answer_sets(actor)
+        return [one for one in self.benchmarking.answer_sets(actor) if one.stamp.benchmark in benchmarks()]
 
     def benchmarks(self, actor: Actor) -> list[tuple[str, str]]:
         """(title, name) of the benchmarks whose files are here."""
         return [(one.benchmark.title, one.benchmark.name) for one in self.benchmarking.benchmarks(actor) if one.ready]
 
     def variants(self, actor: Actor, set_id: str) -> list[str]:
-        """The ways in which a set can be counted without a judge, the usual one first."""
+        """The ways in which a set can be counted without a judge or word vectors, the usual one first."""
         what = find_benchmark(self.benchmarking.answer_set(actor, set_id).stamp.benchmark)
-        return [variant for variant in what.variants if variant not in what.judged]
+        return [variant for variant in what.variants if variant not in what.judged | what.by_vectors]
 
     def take_in(
         self, actor: Actor, benchmark: str, path: Path, title: str = "", decoding: str = "", model: str = ""
@@ -99,10 +102,10 @@ class Reporting:
 
         Raises:
             NotFound: it is not there or somebody else's.
-            InvalidData: answers are being added to it.
+            InvalidData: answers are being added to it, or judged.
         """
         folder = AnswerFolder(self.benchmarking.sets / self.benchmarking.answer_set(actor, set_id).id)
-        with folder.working():
+        with folder.working(), unasked(folder.judge_log):
             shutil.rmtree(folder.path)
 
     def comparison(self, actor: Actor, before: str, after: str, variant: str = "") -> Comparison:
@@ -113,19 +116,27 @@ class Reporting:
             InvalidData: they were not asked in the same way, or not to be counted in that one.
         """
         first, second = (self.benchmarking.answer_set(actor, each) for each in (before, after))
-        state = find_benchmark(first.stamp.benchmark).state(self.benchmarking.root)
-        key = (*((one.id, one.done) for one in (first, second)), variant, state)
-        with self._lock:
-            if key in self._comparisons:
-                self._comparisons[key] = self._comparisons.pop(key)  # the one that was asked for last goes last
-                return self._comparisons[key]
+        others = self._general_sets(actor, first, second)
+        state = tuple((one.id, one.done, self._state(one)) for pair in ((first, second), *others) for one in pair)
+        asked = (before, after, variant)
+        if (kept := self._kept(actor, asked)) and kept[0] == state:
+            return kept[1]
         comparison = self.benchmarking.compare(actor, before, after, variant)
-        comparison = comparison.beside(self._general(actor, first, second))
+        comparison = comparison.beside(self._general(actor, others))
         with self._lock:
-            self._comparisons[key] = comparison
+            self._comparisons[actor.visitor] = (asked, state, comparison)
+            self._comparisons.move_to_end(actor.visitor)
             while len(self._comparisons) > KEPT:
-                self._comparisons.pop(next(iter(self._comparisons)))
+                self._comparisons.popitem(last=False)
         return comparison
+
+    def compared(self, actor: Actor, before: str, after: str, variant: str = "") -> Comparison:
+        """The comparison that the actor looks at, as it was counted even where answers or keys came later: its items
+        go with the figures beside them. Raises like `comparison`."""
+        for each in (before, after):
+            self.benchmarking.answer_set(actor, each)
+        kept = self._kept(actor, (before, after, variant))
+        return kept[1] if kept else self.comparison(actor, before, after, variant)
 
     def sides(self, actor: Actor, before: str, after: str) -> tuple[Side, Side]:
         """How people call the two sets, and their stamps."""
@@ -179,28 +190,42 @@ class Reporting:
 
     # ---- what the calls above are made of
 
-    def _general(self, actor: Actor, first: AnswerSet, second: AnswerSet) -> list[Comparison]:
-        """At most one comparison of the same two voices on a benchmark of another kind."""
+    def _kept(self, actor: Actor, asked: tuple) -> tuple[tuple, Comparison] | None:
+        """The actor's last comparison with what it was counted from, where it is of what is asked for."""
+        with self._lock:
+            if actor.visitor not in self._comparisons:
+                return None
+            self._comparisons.move_to_end(actor.visitor)
+            known, state, comparison = self._comparisons[actor.visitor]
+        return (state, comparison) if known == asked else None
+
+    def _state(self, one: AnswerSet) -> str:
+        """Changes when a file does that the set is counted with."""
+        return find_benchmark(one.stamp.benchmark).state(self.benchmarking.root)
+
+    def _general_sets(self, actor: Actor, first: AnswerSet, second: AnswerSet) -> list[tuple[AnswerSet, AnswerSet]]:
+        """What the same two voices answered of benchmarks of another kind, the one to take first."""
         voices = [one.stamp.model for one in (first, second)]
         if any(voice.name == UNKNOWN for voice in voices):
             return []
-        sets = [one for one in self.sets(actor) if one.done]
+        sets, pairs = [one for one in self.sets(actor) if one.done], []
         for name in GENERAL:
             if name == first.stamp.benchmark or {name, first.stamp.benchmark} <= _SPLITS:
                 continue
             found = [
                 [one for one in sets if one.stamp.benchmark == name and one.stamp.model == voice] for voice in voices
             ]
-            for one, other in ((one, other) for one in found[0] for other in found[1]):
-                try:
-                    return [self.benchmarking.compare(actor, one.id, other.id)]
-                except StudioError:
-                    continue  # not asked in the same way, or its files are gone
-        return []
+            pairs += product(*found)
+        return pairs
 
-    def _is_judged(self, name: str) -> bool:
-        benchmark = find_benchmark(name)
-        return benchmark.variants[0] in benchmark.judged
+    def _general(self, actor: Actor, pairs: list[tuple[AnswerSet, AnswerSet]]) -> list[Comparison]:
+        """At most one comparison: of the first pair that can be compared."""
+        for one, other in pairs:
+            try:
+                return [self.benchmarking.compare(actor, one.id, other.id)]
+            except StudioError:
+                continue  # not asked in the same way, or its files are gone
+        return []
 
     def _of_scenes(self, actor: Actor) -> Iterator[Finding]:
         for run in self.evaluation.runs(actor):
@@ -219,29 +244,38 @@ class Reporting:
 
     def _of_sets(self, actor: Actor, sets: dict[str, AnswerSet]) -> Iterator[Finding]:
         for one in sets.values():
-            key = (one.id, one.done)
-            if key not in self._findings and one.done and not self._is_judged(one.stamp.benchmark):
+            benchmark = find_benchmark(one.stamp.benchmark)
+            if not one.done or benchmark.variants[0] in benchmark.judged:
+                continue
+            key = (one.id, one.done, self._state(one))
+            with self._lock:
+                finding = self._findings.get(key)
+            if finding is None:
                 try:
-                    score = self.benchmarking.score(actor, one.id)
+                    finding = self._of_set(actor, one)
                 except StudioError:
                     continue  # the benchmark's files are gone
-                resamples = Resamples(score.counts)
-                figures = tuple((measure, resamples.measure(measure)) for measure in score.measures)
-                stamp = {name: value for name, value in one.stamp.lines.items() if name not in _OF_THE_VOICE}
-                self._findings[key] = Finding(
-                    _voice(one),
-                    one.stamp.benchmark,
-                    score.variant,
-                    stamp,
-                    len(score.ids),
-                    figures,
-                    one.id,
-                    one.created,
-                )
-                while len(self._findings) > REMEMBERED:
-                    self._findings.pop(next(iter(self._findings)))
-            if key in self._findings:
-                yield self._findings[key]
+                with self._lock:
+                    self._findings[key] = finding
+                    while len(self._findings) > REMEMBERED:
+                        self._findings.pop(next(iter(self._findings)))
+            yield finding
+
+    def _of_set(self, actor: Actor, one: AnswerSet) -> Finding:
+        score = self.benchmarking.score(actor, one.id)
+        resamples = Resamples(score.counts, clusters=score.clusters)
+        figures = tuple((measure, resamples.measure(measure)) for measure in score.measures)
+        stamp = {name: value for name, value in one.stamp.lines.items() if name not in _OF_THE_VOICE}
+        return Finding(
+            _voice(one),
+            one.stamp.benchmark,
+            score.variant,
+            stamp,
+            len(score.ids),
+            figures,
+            one.id,
+            one.created,
+        )
 
     def _lineages(self, actor: Actor) -> Iterator[Lineage]:
         runs = {run.id: run for run in self.training.runs(actor)}

@@ -24,7 +24,7 @@ FILES = [".json", ".jsonl", ".tsv", ".csv"]
 
 @dataclass(frozen=True)
 class BenchmarksPart:
-    """`refresh(who, *kept)` fills it; what is compared stays as it is."""
+    """`refresh(who, *kept)` fills it; what is compared stays as it is while its two sets are there."""
 
     kept: tuple
     outputs: tuple
@@ -50,7 +50,9 @@ def build(services: Services) -> BenchmarksPart:
                     info="Answers made elsewhere, in the format of AMBER, POPE or LLaVA, or captions.",
                     elem_id="answers-benchmark",
                 )
-                title = gr.Textbox(label="Name", placeholder="What the list calls it", elem_id="answers-title")
+                title = gr.Textbox(
+                    label="Name", placeholder="What the list calls it", max_length=120, elem_id="answers-title"
+                )
                 decoding = gr.Dropdown(
                     [("not known", ""), *((name, name) for name in DECODINGS)],
                     value="",
@@ -60,7 +62,9 @@ def build(services: Services) -> BenchmarksPart:
                     "compared with what is not known only.",
                     elem_id="answers-decoding",
                 )
-                model = gr.Textbox(label="Answered by", placeholder="Where you know it", elem_id="answers-model")
+                model = gr.Textbox(
+                    label="Answered by", placeholder="Where you know it", max_length=120, elem_id="answers-model"
+                )
                 upload = gr.UploadButton("Take in", size="sm", file_types=FILES, elem_id="take-in-answers")
             status = view(elem_id="compare-status")
         with gr.Column(scale=9, min_width=300):
@@ -91,11 +95,11 @@ def build(services: Services) -> BenchmarksPart:
     chosen, start = gr.State(NOTHING), gr.State(0)
 
     form = (before, after, variant)
-    outputs = (*form, benchmark, wanting, message)
+    outputs = (*form, benchmark, wanting, message, verdict, figures, compared, chosen)
     items = (listing, pager, picture, item, start)
     everything = (*items, message, verdict, figures, compared, outcome, chosen, download, page_status)
 
-    def refresh(who: Actor, first: str = "", second: str = "", counted: str = "") -> dict:
+    def refresh(who: Actor, first: str = "", second: str = "", counted: str = "", asked=NOTHING) -> dict:
         sets, ready, owner = reporting.sets(who), reporting.benchmarks(who), "manage" in who.rights
         first = first if any(each.id == first for each in sets) else ""
         if not first and sets:
@@ -105,15 +109,22 @@ def build(services: Services) -> BenchmarksPart:
             benchmark: gr.Dropdown(ready),
             wanting: [] if ready else shown.no_files(str(reporting.benchmarking.root) if owner else ""),
             **fill_second(who, sets, first, second, counted),
-            message: gr.skip() if sets else [shown.NO_SETS],
+            **(
+                {} if {*asked[:2]} <= {each.id for each in sets} else clear([shown.NOT_YET if sets else shown.NO_SETS])
+            ),
         }
+
+    def clear(told: list) -> dict:
+        """Nothing is compared; `told` says why."""
+        hidden = {verdict: [], figures: [], compared: gr.Column(visible=False), chosen: NOTHING}
+        return {**hidden, message: told}
 
     def fill_second(who: Actor, sets, first: str, second: str = "", counted: str = "") -> dict:
         """What can stand beside the first: answers to the same questions, and the ways in which these are counted."""
         kind = next((each.stamp.benchmark for each in sets if each.id == first), "")
         others = [each for each in sets if each.stamp.benchmark == kind and each.id != first]
         second = second if any(each.id == second for each in others) else ""
-        ways = reporting.variants(who, first) if first else []
+        ways = reporting.variants(who, first) if kind else []
         return {
             after: gr.Dropdown(_choices(others), value=second or (others[0].id if others else None)),
             variant: gr.Dropdown(
@@ -127,7 +138,7 @@ def build(services: Services) -> BenchmarksPart:
 
     def show_items(who: Actor, asked, wanted: str, first: int, opened: str = "") -> dict:
         """A page of items from the one at `first`, with one of them opened: the named one, else the first."""
-        comparison = reporting.comparison(who, *asked)
+        comparison = reporting.compared(who, *asked)
         rows = shown.chosen_rows(comparison, wanted)
         first = min(max(0, first), max(0, len(rows) - 1)) // shown.PAGE * shown.PAGE
         page = rows[first : first + shown.PAGE]
@@ -149,13 +160,7 @@ def build(services: Services) -> BenchmarksPart:
             sides = reporting.sides(who, *asked[:2])
             shown_items = show_items(who, asked, shown.ALL, 0)
         except Exception as error:
-            yield {
-                verdict: [],
-                figures: [],
-                message: alert(*explain(error)),
-                compared: gr.Column(visible=False),
-                chosen: NOTHING,
-            }
+            yield clear(alert(*explain(error)))
             return
         yield {
             **shown_items,
@@ -178,7 +183,7 @@ def build(services: Services) -> BenchmarksPart:
     def open_item(event: gr.EventData, wanted: str, asked, first: int, request: gr.Request) -> dict:
         return show_items(actor(request), asked, wanted, first, event.ref) if any(asked) else gr.skip()
 
-    def act(event: gr.EventData, first: str | None, second: str | None, request: gr.Request) -> dict:
+    def act(event: gr.EventData, first: str | None, second: str | None, asked, request: gr.Request) -> dict:
         """Asks before it deletes."""
         who = actor(request)
         if event.act == "delete":
@@ -187,10 +192,10 @@ def build(services: Services) -> BenchmarksPart:
         if event.act == "ask":
             return {managing: shown.ask_to_delete(sets)}
         done = [h("p.done", "The answers are deleted.", role="status")] if event.act == "delete" else []
-        return {managing: [shown.MANAGE, *done], **refresh(who, first or "", second or "")}
+        return {managing: [shown.MANAGE, *done], **refresh(who, first or "", second or "", asked=asked)}
 
     def take_in(
-        request: gr.Request, path: str | None, kind: str | None, name: str, how: str, by: str, first: str | None
+        request: gr.Request, path: str | None, kind: str | None, name: str, how: str, by: str, first: str | None, asked
     ):
         if not path:
             return
@@ -210,8 +215,7 @@ def build(services: Services) -> BenchmarksPart:
         told = f"{new.done:,} of {new.total:,} items have an answer in {new.title}."
         yield {
             status: [h("p.done", told, role="status", dir="auto")],
-            **refresh(who, first, taken if beside else ""),
-            message: gr.skip(),
+            **refresh(who, first, taken if beside else "", asked=asked),
         }
 
     def make_page(with_pictures: bool, asked, request: gr.Request):
@@ -231,15 +235,17 @@ def build(services: Services) -> BenchmarksPart:
     work = {"concurrency_id": "files", "concurrency_limit": 2}
     private(before.input, choose_first, before, [after, variant], trigger_mode="always_last")
     private(compare.click, compare_sets, list(form), list(everything), **work)
-    private(managing.select, act, [before, after], [managing, *outputs])
+    private(managing.select, act, [before, after, chosen], [managing, *outputs])
     private(outcome.input, filter_items, [outcome, chosen], list(items), trigger_mode="always_last")
     private(pager.select, turn, [outcome, chosen], list(items))
     opened = private(listing.select, open_item, [outcome, chosen, start], list(items), trigger_mode="multiple")
     script(opened.then, SHOW_ITEM)
-    private(upload.upload, take_in, [upload, benchmark, title, decoding, model, before], [status, *outputs], **work)
+    private(
+        upload.upload, take_in, [upload, benchmark, title, decoding, model, before, chosen], [status, *outputs], **work
+    )
     private(make.click, make_page, [pictures, chosen], [page_status, download], **work)
 
-    return BenchmarksPart(form, outputs, refresh)
+    return BenchmarksPart((*form, chosen), outputs, refresh)
 
 
 def _choices(sets) -> list[tuple[str, str]]:

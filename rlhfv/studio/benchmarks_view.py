@@ -289,8 +289,7 @@ def leaderboard(board: Leaderboard) -> list[Node]:
         ]
     groups: dict[tuple, list[Column]] = {}
     for column in board.columns:
-        kind = (column.benchmark, column.variant, column.items, tuple(column.stamp.items()))
-        groups.setdefault(kind, []).append(column)
+        groups.setdefault(column.group, []).append(column)
     tables = [_group(board, kind, columns) for kind, columns in groups.items()]
     unmeasured = [row for row in board.rows if not row.figures]
     if unmeasured:
@@ -299,7 +298,7 @@ def leaderboard(board: Leaderboard) -> list[Node]:
 
 
 def _group(board: Leaderboard, kind: tuple, columns: list[Column]) -> Node:
-    benchmark, variant, items, stamp = kind
+    benchmark, variant, items, stamp, _ = kind
     heads = []
     for column in columns:
         aim = {"lower": " ↓", "higher": " ↑"}.get(column.measure.better, "")

@@ -86,9 +86,8 @@ def test_from_a_file_of_answers_to_figures_and_back_again_without_paying_twice(s
     (folder / mmhal.FILE).write_text(json.dumps(rows))
     sets = []
     for name, words in (("before", "A dog."), ("after", "A cat.")):
-        (tmp_path / f"{name}.json").write_text(
-            json.dumps([row | {"model_answer": words} for row in rows[:12]] + rows[12:])
-        )
+        answers = [{"question_id": place, "prompt": rows[place]["question"], "text": words} for place in range(12)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(answers))
         code, out, err = say("benchmark", "import", "mmhal", tmp_path / f"{name}.json")
         assert code == 0, err
         sets.append(out.split()[-1])

@@ -5,9 +5,7 @@ import numpy as np
 from rlhfv.evaluation.comparison import compare
 from rlhfv.evaluation.score import Fault, Item, Measure, Score, per_cent
 
-RATE = Measure(
-    "hal", "Answers with an error", "percent", "lower", lambda sums: per_cent(sums["bad"], sums["n"])
-)
+RATE = Measure("hal", "Answers with an error", "percent", "lower", lambda sums: per_cent(sums["bad"], sums["n"]))
 COVER = Measure("cover", "Objects named", "percent", "higher", lambda sums: per_cent(sums["named"], sums["there"]))
 HAT = "A man with a red hat and a dog."
 NO_HAT = "A man with a dog."

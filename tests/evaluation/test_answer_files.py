@@ -14,6 +14,9 @@ from rlhfv.evaluation.answer_files import detect_format, read_answers_file, writ
 from rlhfv.evaluation.answer_forms import FORMS, image_number
 from rlhfv.evaluation.score import Item
 
+UNSURE = "rows were paired by their id or place alone; no question could confirm it."
+WITHOUT_QUESTION = {"amber": 2, "pope-keyed": 1, "llava": 1, "caption": 2, "vlmevalkit": 1}
+"""Rows of the samples below that tell no question."""
 ITEMS = [
     Item(str(n), f"Is there a {thing}?", f"coco/COCO_val2014_{n:012}.jpg")
     for n, thing in enumerate(("cat", "dog", "bus"), 7)
@@ -27,10 +30,10 @@ RAW = {
     "llava": '{"question_id": 7, "prompt": "Is there a cat?\\nAnswer in a word.", "text": "Yes", "answer_id": "a", '
     '"model_id": "m", "metadata": {}}\n{"question_id": 8, "text": "no", "category": "conv"}\n',
     "caption": '{"image_id": 7, "caption": "Yes"}\n{"image_id": "COCO_val2014_000000000008.jpg", "caption": "no"}\n',
-    "object-halbench": '{"image_id": "7", "prompt": "Describe.", "text": "Assistant: Yes"}\n'
-    '{"question_id": "000000000008.jpg", "raw_question": "Describe.", "answer": "no"}\n',
+    "object-halbench": '{"image_id": "7", "prompt": "Is there a cat? Describe.", "text": "Assistant: Yes"}\n'
+    '{"question_id": "000000000008.jpg", "raw_question": "Is there a dog?", "answer": "no"}\n',
     "mmhal": '[{"question": "Is there a cat?", "image_id": "x", "model_answer": "Yes"}, '
-    '{"question": "Is there a dog?", "model_answer": "no"}, {"question": "Is there a bus?", "model_answer": ""}]',
+    '{"question": "Is there a dog?", "model_answer": "no"}]',
     "lmms-eval": '{"doc_id": 0, "target": "yes", "input": "Is there a cat?", "filtered_resps": "Yes"}\n'
     '{"doc_id": 1, "input": "Is there a dog?", "resps": [["no"]]}\n',
     "vlmevalkit": '[{"index": 7, "question": "Is there a cat?", "prediction": "Yes"}, '
@@ -53,7 +56,8 @@ def template(folder):
 def test_a_file_as_others_write_it(tmp_path, form):
     answers = read(tmp_path, RAW[form])
     assert answers == {"7": "Yes", "8": "no"}
-    assert (answers.form, answers.problems, answers.notes) == (form, (), ())
+    unsure = (f"{WITHOUT_QUESTION[form]} of 2 {UNSURE}",) if form in WITHOUT_QUESTION else ()
+    assert (answers.form, answers.problems, answers.notes) == (form, (), unsure)
     assert detect_format(tmp_path / "answers.jsonl") == form
 
 
@@ -63,10 +67,9 @@ def test_there_and_back_byte_for_byte(tmp_path, form):
     name = f"first.{suffix or ('tsv' if form == 'vlmevalkit' else 'json')}"
     first, second = tmp_path / name, tmp_path / f"second{name[5:]}"
     told = {"template": template(tmp_path)} if form == "mmhal" else {}
-    wanted = {id: text for id, text in ANSWERS.items() if form != "mmhal" or text}  # there empty is not answered yet
-    assert write_answers_file(first, form, ITEMS, wanted, "a/model", **told) == len(wanted)
+    assert write_answers_file(first, form, ITEMS, ANSWERS, "a/model", **told) == len(ANSWERS)
     back = read_answers_file(first, ITEMS)
-    assert (back, back.form, back.problems) == (wanted, form, ())
+    assert (back, back.form, back.problems) == (ANSWERS, form, ())
     write_answers_file(second, form, list(ITEMS), dict(reversed(back.items())), "a/model", **told)
     assert first.read_bytes() == second.read_bytes()
 
@@ -100,8 +103,8 @@ def test_any_text_comes_back_as_it_was(tmp_path, answers, form):
     told = {"template": template(tmp_path)} if form == "mmhal" else {}
     path = tmp_path / ("a.tsv" if form == "vlmevalkit" else "a.json")
     write_answers_file(path, form, ITEMS, answers, **told)
-    wanted = {id: text for id, text in answers.items() if form != "mmhal" or text}
-    assert read_answers_file(path, ITEMS, form) == wanted
+    untouched = form == "mmhal" and not any(answers.values())
+    assert read_answers_file(path, ITEMS, form) == ({} if untouched else answers)
 
 
 def test_half_a_character_is_kept_in_json_and_refused_in_a_table(tmp_path):
@@ -168,6 +171,12 @@ def test_lines_and_table_rows_that_cannot_be_parsed_are_named(tmp_path):
     assert answers == {"7": "a", "9": "\u2028c"} and [problem.row for problem in answers.problems] == [3, 5]
     table = read(tmp_path, 'index\tprediction\r\n7\ta\r\n8\t"b\tc"\r\n9\td\te\r\n', name="a.tsv")
     assert table == {"7": "a", "8": "b\tc"} and [problem.row for problem in table.problems] == [3]
+
+
+def test_an_answer_that_is_too_long_is_named(tmp_path):
+    rows = [{"id": 7, "response": "a" * 100_000}, {"id": 8, "response": "a" * 100_001}]
+    answers = read(tmp_path, json.dumps(rows))
+    assert list(answers) == ["7"] and "Row 2: Its answer has 100,001 characters." in str(answers.problems[0])
 
 
 def test_a_table_may_hold_pictures(tmp_path):
@@ -252,10 +261,46 @@ def test_a_question_that_all_items_share_tells_nothing(tmp_path):
 
 def test_images_with_several_questions_have_no_caption(tmp_path):
     items = [Item("a", "One?", "x/000012.jpg"), Item("b", "Two?", "x/000012.jpg"), Item("c", "Three?", "x/13.jpg")]
-    answers = read(tmp_path, '{"image_id": 12, "caption": "a"}\n{"image_id": 13, "caption": "c"}', items)
-    assert answers == {"c": "c"} and [problem.row for problem in answers.problems] == [1]
+    for rows in ('{"image_id": 13, "caption": "c"}', '{"question_id": "a", "raw_question": "What?", "answer": "a"}'):
+        with pytest.raises(InvalidData, match="Several questions are about the image 12"):
+            read(tmp_path, rows, items)
     with pytest.raises(InvalidData, match="Several questions are about the image 12"):
-        write_answers_file(tmp_path / "a", "caption", items, {"a": "", "b": ""})
+        write_answers_file(tmp_path / "a", "caption", items, {"a": "", "c": ""})
+
+
+def test_captions_are_no_answers_to_pope(tmp_path):
+    items = [Item(str(n), f"Is there a {n}?", f"COCO_val2014_{n % 5:012}.jpg") for n in range(1, 31)]
+    rows = "\n".join(json.dumps({"image_id": n, "caption": "A dog."}) for n in range(1, 31))
+    with pytest.raises(InvalidData, match="one answer an image"):
+        read(tmp_path, rows, items)
+
+
+def test_a_question_about_the_right_image_has_to_be_the_items(tmp_path):
+    rows = [{"image_id": item.id, "raw_question": item.question, "answer": "a"} for item in ITEMS]
+    assert len(read(tmp_path, json.dumps(rows))) == 3
+    rows[0]["raw_question"] = "What colour?"
+    assert [problem.row for problem in read(tmp_path, json.dumps(rows)).problems] == [1]
+    rows[1]["raw_question"] = "What colour?"
+    with pytest.raises(InvalidData, match="id and question do not go together, first in row 1"):
+        read(tmp_path, json.dumps(rows))
+
+
+def test_ids_that_fit_several_splits_are_taken_with_a_note(tmp_path):
+    rows = [{"question_id": item.id, "answer": "yes"} for item in ITEMS]
+    assert read(tmp_path, json.dumps(rows)).notes == (f"3 of 3 {UNSURE}",)
+    rows = [row | {"raw_question": item.question} for row, item in zip(rows, ITEMS, strict=True)]
+    assert read(tmp_path, json.dumps(rows), form="pope-keyed").notes == ()
+
+
+def test_an_empty_answer_in_mmhals_template_is_one_unless_all_are(tmp_path):
+    rows = [{"question": item.question, "model_answer": text} for item, text in zip(ITEMS, ("", "x", ""), strict=True)]
+    answers = read(tmp_path, json.dumps(rows))
+    assert answers == {"7": "", "8": "x", "9": ""}
+    assert answers.notes == ("2 of 3 answers of the template are blank.",)
+    rows[1]["model_answer"] = ""
+    assert read(tmp_path, json.dumps(rows)) == {}
+    with pytest.raises(InvalidData, match="2 of 3 questions have no answer"):
+        write_answers_file(tmp_path / "a", "mmhal", ITEMS, {"8": "x"}, template=template(tmp_path))
 
 
 @pytest.mark.parametrize(

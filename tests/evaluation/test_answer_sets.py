@@ -1,5 +1,7 @@
 """Sets of answers on the disk: torn lines, one writer at a time, kept figures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -68,7 +70,7 @@ def test_one_writes_at_a_time(folder):
 def test_sets_are_found_by_their_id_only(folder, tmp_path):
     assert [one.id for one in list_sets(tmp_path)] == [folder.id]
     assert open_set(tmp_path, folder.id).read().id == folder.id
-    for id in ("nothing", "", "..", f"../{tmp_path.name}/{folder.id}", ".hidden"):
+    for id in ("nothing", "x" * 5000, "\0", "\ud83d", "a/b", "", "..", f"../{tmp_path.name}/{folder.id}", ".hidden"):
         with pytest.raises(NotFound):
             open_set(tmp_path, id)
 
@@ -89,10 +91,12 @@ def test_a_kept_score_is_the_score(folder):
     score = Score(
         "b", "v", ("1", "2"), counts, measures, np.array([True, False]), ((Fault(1, 3, "object"),), ()), ("n",)
     )
+    score = replace(score, clusters=("one.jpg", "one.jpg"))
     assert folder.kept_score("k", measures) is None
     folder.keep_score("k", score)
     kept = folder.kept_score("k", measures)
     assert kept.figures() == score.figures() == {"rate": 50.0}
+    assert kept.clusters == score.clusters
     assert (kept.ids, kept.faults, kept.notes, kept.wrong.tolist()) == (score.ids, score.faults, ("n",), [True, False])
     (folder.path / "scores/k.json").write_text("{")
     assert folder.kept_score("k", measures) is None

@@ -86,6 +86,29 @@ def test_nouns_keep_the_s_that_is_theirs():
     assert [singular(many) for many in pairs[::2]] == pairs[1::2]
 
 
+ENDINGS = {"child": "children", "grandchild": "grandchildren", "goose": "geese", "mouse": "mice", "ox": "oxen"}
+ENDINGS |= {"calf": "calves", "knife": "knives", "pocketknife": "pocketknives", "thief": "thieves"}
+SAME = {"people", "cattle", "skis", "scissors", "men", "women", "sheep"}
+
+
+def plural(word):
+    if word in SAME or word in ENDINGS:
+        return ENDINGS.get(word, word)
+    if word.endswith("man"):
+        return word[:-2] + "en"
+    if word.endswith("y") and word[-2] not in "aeiou":
+        return word[:-1] + "ies"
+    return word + ("es" if word.endswith(("s", "x", "z", "ch", "sh")) else "s")
+
+
+@pytest.mark.parametrize("category", CLASSES)
+def test_every_form_is_known_by_its_plural(category):
+    for form in (category, *filter(None, SYNONYMS[category].split(", "))):
+        *first, last = form.split()
+        many = " ".join([*first, plural(last)])
+        assert [(one.word, one.category) for one in find_mentions(f"two {many} here")] == [(many, category)]
+
+
 AROUND = st.text(alphabet=st.sampled_from("🐶👩‍🚒猫犬ñe\u0301\u0327\u200d\ufeff .,;\n\t¡'’-/_\"()İß"), max_size=12)
 PIECES = st.lists(
     st.one_of(AROUND, st.sampled_from(["a dog", "hot dogs", "TVs", "Baby Birds", "wine-glasses", "toilet", "seat"])),

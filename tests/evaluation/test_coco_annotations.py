@@ -85,6 +85,13 @@ def test_json_lines_of_captions_and_boxes(benchmarks, tmp_path):
         read_lines(torn)
 
 
+def test_a_caption_may_hold_a_raw_separator(tmp_path):
+    caption = "A dog\u2028and\x85a cat."
+    row = {"id": "1", "captions": [caption], "instances": []}
+    (tmp_path / "lines.jsonl").write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+    assert read_lines(tmp_path / "lines.jsonl")["1"].captions == (caption,)
+
+
 def test_the_draw_is_always_the_same():
     ids = [str(number) for number in range(1000)]
     drawn = coco_annotations.draw(ids, 5)

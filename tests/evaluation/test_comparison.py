@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from rlhfv.errors import InvalidData
 from rlhfv.evaluation.bootstrap import Bootstrap, Resamples
-from rlhfv.evaluation.comparison import OUTCOMES, compare, cut, mcnemar
+from rlhfv.evaluation.comparison import OUTCOMES, compare, cut, mcnemar, select
 from rlhfv.evaluation.score import Fault, Item, Measure
+from rlhfv.evaluation.sentences import certainty, headline, show_difference, show_range
 from tests.evaluation.comparisons import (
     COVER,
     HAT,
@@ -132,6 +133,56 @@ def test_mcnemar_by_hand():
     assert mcnemar(10, 0) == 2 / 2**10
     assert mcnemar(8, 2) == 2 * (1 + 10 + 45) / 2**10
     assert 0 <= mcnemar(14_216, 0) < 1e-300
+
+
+@pytest.mark.parametrize(
+    ("items", "mended", "broken", "clear"),
+    [
+        *((1, 1, 0, False), (5, 5, 0, False), (8, 4, 0, False), (6, 6, 0, True), (8, 8, 0, True), (12, 6, 0, True)),
+        *((40, 12, 2, True), (40, 9, 2, False), (400, 5, 0, False), (400, 6, 0, True), (400, 0, 12, True)),
+    ],
+)
+def test_nothing_is_clear_where_the_exact_test_disagrees(items, mended, broken, clear):
+    comparison = make_comparison(items, mended, broken, 0, draws=5000)
+    change, exact = comparison.gains[0], mcnemar(mended, broken)
+    assert change.clear is clear is (exact <= 0.05)
+    assert change.p == pytest.approx(exact, abs=0.02)
+    assert headline(comparison).startswith("No clear difference") is not clear
+    told = certainty(comparison, "A", "B")
+    assert ("Below 6 items nothing is clear" in told) is (items < 6)
+    assert ("Swapping" in told) is (items >= 6 and change.beside_zero and not clear)
+
+
+def test_the_test_is_of_any_figure_and_takes_clusters_whole():
+    """Six images with three questions each are six that changed, whatever the questions; five are too few."""
+    for images, least in ((6, 2 / 2**6), (5, 2 / 2**5)):
+        first, second = make_score(np.ones(3 * images)), make_score(np.zeros(3 * images))
+        clusters = [str(row // 3) for row in range(3 * images)]
+        assert Resamples(first.counts, second.counts, clusters=clusters).chance(RATE) == pytest.approx(least, abs=0.01)
+    assert Resamples(first.counts, first.counts).chance(RATE) == 1
+    nothing = {**first.counts, "n": np.zeros(15)}
+    assert Resamples(nothing, nothing).chance(RATE) == 1
+
+
+def test_intervals_are_of_images_where_several_questions_share_one():
+    """Ten questions about each of 100 images, all wrong or all right, in another order after: as sure as 100 items."""
+    wrong, clusters = np.arange(1000) < 300, tuple(f"image {row // 10}" for row in range(1000))
+    plain, order = make_score(wrong), np.random.default_rng(0).permutation(1000)
+    asked = replace(plain, clusters=clusters)
+    hal = compare(asked, select(asked, order), {}, {}, []).gains[0]
+    spread = 1.96 * np.sqrt(0.3 * 0.7 / 100) * 100
+    assert (hal.before.low, hal.before.high) == pytest.approx((30 - spread, 30 + spread), abs=1.5)
+    assert (hal.difference.low, hal.difference.high) == (0, 0)
+    narrow = compare(plain, plain, {}, {}, []).gains[0].before
+    assert hal.before.high - hal.before.low == pytest.approx(np.sqrt(10) * (narrow.high - narrow.low), rel=0.1)
+
+
+def test_items_that_are_all_alike_have_no_interval():
+    score = make_score(np.zeros(30))
+    comparison = compare(score, score, say(score), say(score), make_items(30), draws=50)
+    [hal] = comparison.gains
+    assert show_range(RATE, hal.before) == "[no interval: all items alike]"
+    assert show_difference(hal) == "+0.0 points [no interval: all items alike]"
 
 
 def test_resamples_agree_with_the_bootstrap_of_ratios():

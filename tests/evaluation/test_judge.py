@@ -432,6 +432,24 @@ def test_the_key_is_in_no_file_error_or_log(open_server, tmp_path, caplog, capfd
     assert "(key)" in whole, "the server sent it back, and it was taken out"
 
 
+@pytest.mark.parametrize("key", ["1", "x", "4", "judge"])
+def test_a_short_key_changes_neither_the_rating_nor_the_model(open_server, tmp_path, monkeypatch, key):
+    monkeypatch.setenv("TEST_JUDGE_KEY", key)
+    server, log = open_server({"0": ["Rating: 1"]}, served="Mixtral-8x7B-judge"), tmp_path / "judge.jsonl"
+    judged = ask(judge_of(server, log, model="Mixtral-8x7B-judge"), 2)
+    assert judged.read == {"0": 1, "1": 4} and judged.by[0].startswith("Mixtral-8x7B-judge@")
+    assert "(key)" not in log.read_text()
+
+
+def test_a_key_that_is_the_models_name_leaves_that_alone(open_server, tmp_path, monkeypatch):
+    monkeypatch.setenv("TEST_JUDGE_KEY", "gpt-4-0613")
+    plan = {"0": ["I am gpt-4-0613. Rating: 2"], "1": ["other"]}
+    server, log = open_server(plan), tmp_path / "judge.jsonl"
+    judged = ask(judge_of(server, log), 2)
+    assert judged.read == {"0": 2} and judged.by[0].startswith("gpt-4-0613@") and judged.apart
+    assert judged.texts["0"] == "I am (key). Rating: 2"
+
+
 def test_a_key_that_is_not_there_is_told_before_anything_is_asked(open_server, tmp_path, monkeypatch):
     server, log = open_server(), tmp_path / "judge.jsonl"
     monkeypatch.delenv("TEST_JUDGE_KEY")

@@ -57,6 +57,27 @@ def test_what_counts_as_alike_can_be_told():
     assert len(arrange(LINEAGES, pair, alike=lambda first, second: True).columns) == 1
 
 
+def test_groups_with_the_same_common_stamp_have_columns_of_their_own():
+    """Two groups of two transforms each: what is alike within them is alike in both."""
+    kinds = dict.fromkeys(("crop 1", "crop 2"), "first") | dict.fromkeys(("pad 1", "pad 2"), "second")
+    findings = [
+        found(f"voice {number}", number, stamp={**GREEDY, "pictures": pictures}, made=f"2026-11-2{number}")
+        for number, pictures in enumerate(kinds)
+    ]
+    board = arrange(
+        [], findings, alike=lambda one, other: kinds[one.stamp["pictures"]] == kinds[other.stamp["pictures"]]
+    )
+    assert len({column.key for column in board.columns}) == 2 == len({column.group for column in board.columns})
+    assert [sum(column.key in row.figures for row in board.rows) for column in board.columns] == [2, 2]
+    assert render_table(board).count("amber-generative, 1,004 items") == 2
+    more = arrange(
+        [],
+        [*findings, found("voice 9", 9, stamp={**GREEDY, "pictures": "pad 1"}, made="2026-11-29")],
+        alike=lambda one, other: kinds[one.stamp["pictures"]] == kinds[other.stamp["pictures"]],
+    )
+    assert more.columns[0].key == board.columns[1].key, "a key stays when another group comes first"
+
+
 def test_the_newer_of_two_evaluations_counts():
     old, new = found("a@1", 30, made="2026-11-01"), found("a@1", 10, made="2026-11-09")
     for findings in ([old, new], [new, old]):

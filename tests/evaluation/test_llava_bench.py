@@ -117,9 +117,10 @@ def test_the_published_coco_files_are_read_in_place_with_their_rules(benchmarks,
     assert key.reference.startswith("The colors of the two suitcases") and "suitcase: [" in key.context
     rules = json.loads((folder / "rule.json").read_text())
     assert key.rule == rules["conv"]["prompt"] and len(keys.rules) == 64
-    server.plan["0"] = ["9 9"]
+    server.plan["0"], server.plan["1"] = ["9 9"], ["9 9"]
     judge = Judge(RemoteVoice("gpt-4", server.url, "gpt-4"), tmp_path / "judge.jsonl")
-    found = score(keys, {"0": "Black. item <0>"}, judge=judge)
+    found = score(keys, {"0": "Black. item <0>", "1": "Red. item <1>"}, judge=judge)
+    assert len(found.clusters) == 2 and len(set(found.clusters)) == 1, "both questions are about one picture"
     assert f"rules sha256 {keys.rules}" in found.variant and found.figures()["relative"] == 100.0
     assert key.rule in server.requests[0][1]["messages"][1]["content"]
 

@@ -122,6 +122,16 @@ def test_a_judges_lists_replace_the_words():
     assert result.variant.startswith("object-halbench-judge:judge-1: ")
 
 
+@pytest.mark.parametrize("listed", [["toilet", "seat"], ["seat", "toilet"], ["toilet seat", "seat"]])
+def test_a_toilets_seat_is_no_chair_also_where_the_judge_lists_it_by_itself(listed):
+    """eval_gpt_obj_halbench.py drops "seat" where an answer's objects hold a toilet."""
+    answers = {"1": "A toilet with its seat up."}
+    for extracted in (None, {"1": listed}):
+        result = score({"1": {"toilet"}}, answers, extracted, judge="m")
+        assert (result.sums["mentions"], result.sums["invented"]) == (1, 0)
+    assert score({"1": {"chair"}}, answers, {"1": ["seat"]}, judge="m").sums["mentions"] == 1
+
+
 @pytest.fixture
 def folder(tmp_path):
     write_coco(tmp_path, "val2014", {1: (["dog"], ["A dog."]), 2: (["cat"], ["On a couch."]), 3: ([], [])})
@@ -147,8 +157,16 @@ def test_questions_and_keys_of_a_folder(folder):
         object_halbench.score_folder(folder, answers, "object-halbench-judge")
 
 
+@pytest.mark.parametrize("letter", "\u2028\u2029\x85")
+def test_a_question_may_hold_a_raw_separator(folder, letter):
+    path = folder / object_halbench.QUESTIONS.path
+    path.write_text(json.dumps({"image_id": 2, "question": f"a{letter}b"}, ensure_ascii=False), encoding="utf-8")
+    assert object_halbench.read_items(folder)[0].question == f"a{letter}b"
+
+
 @pytest.mark.parametrize(
-    ("line", "match"), [('{"image_id": "x", "question": ""}', "Line 3"), ('{"image_id": 2, "question": ""}', "twice")]
+    ("line", "match"),
+    [("{", "Line 3"), ('{"image_id": "x", "question": ""}', "Line 3"), ('{"image_id": 2, "question": ""}', "twice")],
 )
 def test_a_broken_question_file_is_refused(folder, line, match):
     path = folder / object_halbench.QUESTIONS.path

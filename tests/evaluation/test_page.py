@@ -61,7 +61,7 @@ def test_everything_stands_on_the_page():
         "Better, at a price. Answers with an error: 42.5 % → 17.5 %",
         "paired over 40 items: -25.0 points [",
         "12 mended, 2 broken: McNemar's exact test, two-sided, p = 0.013",
-        "Price: Objects named -25.0 points [-25.0, -25.0]; Words per answer",
+        "Price: Objects named -25.0 points [no interval: all items alike]; Words per answer",
         "40 items: 2 broken, 12 mended, 5 still wrong, 21 right.",
         "decoding greedy –",
         "22 November 2026",
@@ -146,7 +146,7 @@ def test_a_headline_says_when_nothing_is_sure():
     worse = make_comparison(mended=0, broken=15)
     assert sentences.headline(worse).startswith("Worse. ")
     undefined = Figure(None, None, None)
-    change = Change(COVER, undefined, Figure(1, 0, 2), undefined)
+    change = Change(COVER, undefined, Figure(1, 0, 2), undefined, 1.0)
     comparison = replace(nothing, gains=(change,))
     assert "not defined in both sets" in sentences.headline(comparison)
     assert Read(render(comparison, SIDES)).open == []
@@ -155,7 +155,7 @@ def test_a_headline_says_when_nothing_is_sure():
 
 def test_shares_are_drawn_from_0_to_100_and_others_to_their_largest():
     figure = Figure(40.0, 30.0, 50.0)
-    assert span_of(Change(RATE, figure, figure, figure)) == (0, 100)
+    assert span_of(Change(RATE, figure, figure, figure, 1.0)) == (0, 100)
     words = replace(RATE, unit="words")
-    assert span_of(Change(words, figure, Figure(90, 80, 100), figure)) == (0, pytest.approx(110))
-    assert span_of(Change(words, Figure(None, None, None), Figure(0, 0, 0), figure)) == (0, 1)
+    assert span_of(Change(words, figure, Figure(90, 80, 100), figure, 1.0)) == (0, pytest.approx(110))
+    assert span_of(Change(words, Figure(None, None, None), Figure(0, 0, 0), figure, 1.0)) == (0, 1)

@@ -167,6 +167,8 @@ def test_the_mean_of_the_splits(benchmarks):
             score.figures()[name] for score in scores.values()
         ]
     assert len(together.ids) == len(set(together.ids)) == len(together.wrong) == len(together.faults) == 9000
+    assert together.clusters == tuple(item.image for _ in range(3) for item in questions.items)
+    assert len(set(together.clusters)) == 500 and "Intervals draw images" in together.notes[-1]
     assert together.wrong.sum() == sum(score.wrong.sum() for score in scores.values())
     with pytest.raises(InvalidData, match="lacks popular and adversarial"):
         pope.put_together({"random": scores["random"]})

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,32 @@ def test_a_stopped_cell_is_not_done_and_its_time_is_kept(tmp_path):
     assert not one.is_done(tmp_path)
     run_cells(cells, tmp_path, note, str)
     assert one.seconds_taken(tmp_path) >= 40
+
+
+@pytest.mark.parametrize("text", ["", "4 0", "\0\0"])
+def test_a_time_that_a_kill_has_torn_counts_as_none(tmp_path, text):
+    [one] = cells = [cell("one")]
+    kept = tmp_path / "locks" / f"{one.folder(tmp_path).name}.seconds"
+    write_json(kept, 0)
+    kept.write_text(text)
+    assert run_cells(cells, tmp_path, note, str) == {}
+    assert one.seconds_taken(tmp_path) < 40
+
+
+def test_the_time_spent_is_replaced_in_one_step(tmp_path, monkeypatch):
+    """Killed before the new text is in its place, the old one stands."""
+    [one] = cells = [cell("one")]
+    run_cells(cells, tmp_path, lambda *_: False, str)
+    kept = tmp_path / "locks" / f"{one.folder(tmp_path).name}.seconds"
+    kept.write_text("40.0")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_cells(cells, tmp_path, lambda *_: False, str)
+    assert kept.read_text() == "40.0"
 
 
 def test_what_needs_a_failed_cell_is_left_and_the_rest_is_done(tmp_path):
@@ -175,10 +202,15 @@ def test_a_score_comes_back_as_it_was(tmp_path):
     measures = (Measure("rate", "rate", "percent", "lower", lambda sums: 100 * sums["wrong"] / sums["all"]),)
     counts = {"wrong": np.array([1, 0, 1]), "all": np.array([1, 1, 1])}
     score = Score("some", "a way", ("x", "y", "z"), counts, measures, np.array([True, False, True]), ((),) * 3, ("n",))
+    score = replace(score, clusters=("one.jpg", "one.jpg", "two.jpg"))
     write_score(tmp_path, score)
     again = read_score(tmp_path, "some", measures)
     assert again.figures() == score.figures() == {"rate": 66.7}
     assert (again.ids, again.variant, again.notes) == (score.ids, score.variant, score.notes)
+    assert again.clusters == score.clusters
+    row = json.loads((tmp_path / "score-some.json").read_text())
+    write_json(tmp_path / "score-some.json", {name: row[name] for name in row if name != "clusters"})
+    assert read_score(tmp_path, "some", measures).clusters == (), "as it was written before there were any"
 
 
 def test_the_full_plan_is_what_was_asked_for():

@@ -9,7 +9,7 @@ from rlhfv.evaluation import model_claims, published
 from rlhfv.evaluation.benchmarks import benchmarks
 from rlhfv.evaluation.bootstrap import Figure
 from rlhfv.evaluation.chair import MEASURES
-from rlhfv.evaluation.claims import BETTER, HELD, MISSING, NOT_HELD, UNDECIDED, Claim, Finding, check_claims
+from rlhfv.evaluation.claims import BETTER, HELD, MISSING, NOT_HELD, TOO_SMALL, UNDECIDED, Claim, Finding, check_claims
 from rlhfv.evaluation.model_claims import CONTEST, hold_contests, list_claims
 from rlhfv.evaluation.model_report import Made, build_report, list_costs, write_model_report
 from rlhfv.evaluation.reproduce import choose_cells, write_json
@@ -89,6 +89,17 @@ def test_who_wins_follows_the_stated_rule(findings, verdict):
     [contest] = hold_contests([finding(*one) for one in findings])
     assert contest.verdict == verdict
     assert verdict in str(contest) and contest.recipe in str(contest)
+
+
+def test_who_wins_is_said_with_the_seeds_it_rests_on():
+    early = finding((1, 3), (2,))
+    [contest] = hold_contests([early], 3)
+    assert "is **better than DPO**, 1 of 3 seeds (for DDPO" in str(contest)
+    [whole] = hold_contests([finding((1, 3), (1, 2, 3))], 3)
+    assert "is **better than DPO** (for DDPO" in str(whole)
+    small = replace(finding((0.1, 0.5), (0.2, 0.3, 0.4)), verdict=TOO_SMALL)
+    assert hold_contests([small], 3)[0].verdict == "better than DPO", "as the rule says, however small"
+    assert "however small" in model_claims.RULE
 
 
 def test_each_ddpo_recipe_meets_dpo_on_what_was_measured():

@@ -4,12 +4,13 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from rlhfv.corrections.conversation import ModelIdentity
 from rlhfv.errors import InvalidData
-from rlhfv.evaluation.stamp import UNKNOWN, Stamp, describe_pictures, doubts, refuse_unlike
+from rlhfv.evaluation.stamp import UNKNOWN, Stamp, describe_pictures, describe_weights, doubts, refuse_unlike
 from rlhfv.models.decoding import find_decoding
 from rlhfv.models.processors import square_settings
 
@@ -21,6 +22,7 @@ STAMP = Stamp(
     transform="resized; CLIP 0123",
     architecture="LlavaForConditionalGeneration",
     model=ModelIdentity("org/llava", "c" * 40, "mine@1"),
+    weights="full, bfloat16",
 )
 
 
@@ -43,6 +45,7 @@ def test_what_is_no_stamp_is_refused(data):
         ({"decoding": "rlhfv"}, ["the decoding", "greedy", "rlhfv"]),
         ({"values": {"beams": 5}}, ["values", "1024", '{"beams": 5}']),
         ({"transform": "padded; LLaVA 4567"}, ["pictures", "CLIP 0123", "LLaVA 4567"]),
+        ({"weights": "4-bit, bfloat16"}, ["weights", "full, bfloat16", "4-bit, bfloat16"]),
         ({"decoding": UNKNOWN, "values": {}}, ["greedy", "unknown"]),
     ],
 )
@@ -62,6 +65,20 @@ def test_what_is_not_known_of_imported_answers_is_told():
     refuse_unlike(unknown, unknown)
     assert "the decoding" in doubts(unknown, unknown)[0]
     assert doubts(STAMP, STAMP) == ()
+
+
+def test_how_weights_are_held_is_told_and_may_be_unknown_of_one():
+    old = Stamp.from_dict({name: value for name, value in STAMP.to_dict().items() if name != "weights"})
+    assert old.weights == UNKNOWN
+    refuse_unlike(STAMP, old)
+    assert doubts(STAMP, old) == (
+        "Not known: how the weights were held. Whether the two sets are alike in it cannot be told.",
+    )
+    whole = SimpleNamespace(model=None, four_bit=False, dtype=torch.float32)
+    assert describe_weights(whole) == "full, float32"
+    assert describe_weights(SimpleNamespace(model=None, four_bit=True, dtype=torch.bfloat16)) == "4-bit, bfloat16"
+    other = SimpleNamespace(model=SimpleNamespace(quantization_method="gptq"), four_bit=False, dtype=torch.float16)
+    assert describe_weights(other) == "gptq, float16"
 
 
 def test_a_stamp_reads_as_lines():

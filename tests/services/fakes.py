@@ -18,6 +18,7 @@ class ScriptedModel:
     identity = IDENTITY
     takes_several_images = True
     model = None
+    dtype, four_bit = "float32", False
     processor = SimpleNamespace(image_processor=SimpleNamespace(to_dict=dict))
 
     def __init__(self, delay: float = 0.0):

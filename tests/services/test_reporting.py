@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rlhfv.errors import Forbidden, InvalidData, NotFound
+from rlhfv.evaluation.judge_log import JudgeLog
 from rlhfv.evaluation.leaderboard import render_table
 from rlhfv.models.identity import ADAPTER_CARD, adapter_identity
 from rlhfv.run_folder import RunFolder
@@ -164,6 +165,7 @@ def test_a_general_score_of_the_same_two_voices_stands_beside(services, ada, com
     ]
     (folder / "coco_pope_random.json").write_text("\n".join(map(json.dumps, asked)))
     ids = []
+    assert services.reporting.comparison(ada, *compared).general == ()
     for title, right in (("Baseline", 9), ("Aligned", 5)):
         stamp = benchmarking.sets / sets[title].id / "stamp.json"
         row = json.loads(stamp.read_text())
@@ -172,6 +174,8 @@ def test_a_general_score_of_the_same_two_voices_stands_beside(services, ada, com
         said = [{"question": one["text"], "answer": "Yes" if one["question_id"] <= right else "No"} for one in asked]
         path = services.settings.data_dir / f"{title}.jsonl"
         path.write_text("\n".join(map(json.dumps, said)))
+        if title == "Aligned":
+            assert services.reporting.comparison(ada, *compared).general == (), "one of the two voices only"
         ids.append(benchmarking.take_in(ada, "pope-random", path, title, model=title))
     [(benchmark, change)] = services.reporting.comparison(ada, *compared).general
     assert benchmark == "pope-random" and change.measure.name == "accuracy"
@@ -213,3 +217,56 @@ def test_who_does_not_manage_is_not_told_of_folders(tmp_path):
     assert str(services.benchmarking.root) in told[1] and "annotations.json" in told[1]
     make_amber(services.benchmarking.root, 3)
     assert services.reporting.benchmarks(stranger) == [("AMBER, generative", BENCHMARK)]
+
+
+def test_the_leaderboard_counts_other_keys_anew(services, ada, compared):
+    def rate():
+        board = services.reporting.leaderboard(ada)
+        key = next(column.key for column in board.columns if column.measure.name == "hal")
+        return next(row.figures[key].value for row in board.rows if row.lineage.title == "Aligned")
+
+    assert rate() == pytest.approx(12.5, abs=0.01)
+    keys = services.benchmarking.root / "amber" / "annotations.json"
+    keys.write_text(keys.read_text().replace('["dog", "ball", "tree"]', '["dog", "ball", "tree", "cat"]'))
+    assert rate() == pytest.approx(0, abs=0.01)
+
+
+def test_each_visitor_keeps_what_they_look_at(services, ada, compared, monkeypatch):
+    """A click makes no bootstrap, whatever others compare, and whatever was added to the answers meanwhile."""
+    seen, counted = services.reporting.comparison(ada, *compared), []
+    compare = services.benchmarking.compare
+    monkeypatch.setattr(services.benchmarking, "compare", lambda *asked: counted.append(asked) or compare(*asked))
+    monkeypatch.setattr("rlhfv.services.reporting.KEPT", 3)
+    others = [Actor(f"{number}" * 32) for number in range(3)]
+    for other in others[:2]:
+        assert len(services.reporting.compared(other, *compared).rows) == COUNT
+    answers = services.benchmarking.sets / compared[1] / "answers.jsonl"
+    answers.write_bytes(answers.read_bytes().rstrip().rpartition(b"\n")[0])
+    assert services.reporting.compared(ada, *compared) is seen and len(counted) == 2
+    services.reporting.compared(others[2], *compared)
+    assert services.reporting.compared(ada, *compared) is seen and len(counted) == 3
+    services.reporting.compared(others[0], *compared)
+    assert len(counted) == 4 and len(services.reporting._comparisons) == 3, "the one who looked longest ago made room"
+    assert len(services.reporting.comparison(ada, *compared).rows) == COUNT - 1
+
+
+def test_sets_of_a_benchmark_that_is_not_known_are_left_out(services, ada, compared):
+    stamp = services.benchmarking.sets / compared[1] / "stamp.json"
+    row = json.loads(stamp.read_text())
+    row["stamp"]["benchmark"] = "of-tomorrow"
+    stamp.write_text(json.dumps(row))
+    assert [one.id for one in services.reporting.sets(ada)] == [compared[0]]
+    assert [row.lineage.title for row in services.reporting.leaderboard(ada).rows] == ["Baseline"]
+
+
+def test_what_needs_a_judge_or_word_vectors_is_not_offered(services, ada, compared):
+    assert services.reporting.variants(ada, compared[0]) == ["exact"]
+
+
+def test_answers_that_are_being_judged_are_not_deleted(services, ada, compared):
+    folder = services.benchmarking.sets / compared[0]
+    with JudgeLog(folder / "judge.jsonl"), pytest.raises(InvalidData, match="A judge is being asked"):
+        services.reporting.delete(ada, compared[0])
+    assert (folder / "answers.jsonl").is_file()
+    services.reporting.delete(ada, compared[0])
+    assert not folder.exists()

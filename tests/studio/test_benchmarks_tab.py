@@ -6,6 +6,7 @@ from rlhfv.errors import NotFound
 from rlhfv.evaluation.comparison import BROKEN
 from rlhfv.evaluation.page import Side
 from rlhfv.studio import benchmarks_view as shown
+from rlhfv.studio.benchmarks import NOTHING
 from tests.evaluation.comparisons import make_comparison
 from tests.services.made_benchmark import BENCHMARK, make_amber, make_answers, write_amber_answers
 from tests.studio.conftest import texts
@@ -21,17 +22,36 @@ def files(services, tmp_path):
     return [write_amber_answers(tmp_path / f"{name}.json", answers) for name, answers in both]
 
 
+def test_another_set_deleted_leaves_what_is_compared(page, services, ada, files, tmp_path):
+    for path in (*files, write_amber_answers(tmp_path / "third.json", {"1": "A dog."})):
+        take_in(page, ada, path)
+    ids = {one.title: one.id for one in services.reporting.sets(ada)}
+    asked = (ids["before"], ids["after"], "exact")
+    page.fire("compare-sets", "click", ada, *asked)
+    forms = (ids["before"], ids["third"], asked)
+    done = page.fire("compare-manage", "select", ada, *forms, data={"act": "delete", "ref": ids["third"]})
+    assert "compared" not in done and "compare-message" not in done
+
+
+def test_names_have_a_length(page):
+    fields = {getattr(block, "elem_id", None): block for block in page.demo.blocks.values()}
+    assert [fields[name].max_length for name in ("answers-title", "answers-model")] == [120, 120]
+
+
 def take_in(page, who, path, first=None, decoding=""):
-    return page.fire("take-in-answers", "upload", who, str(path), BENCHMARK, path.stem, decoding, "", first)[-1]
+    return page.fire("take-in-answers", "upload", who, str(path), BENCHMARK, path.stem, decoding, "", first, NOTHING)[
+        -1
+    ]
 
 
 def test_a_file_is_taken_in_and_offered_beside_the_other(page, services, ada, files):
     result = take_in(page, ada, files[0])
     assert "40 of 40 items have an answer in before" in texts(result["compare-status"]) and not files[0].exists()
+    assert "Choose two sets" in texts(result["compare-message"]), "no more that there are no answers"
     first = result["compare-before"]["value"]
     result = take_in(page, ada, files[1], first)
     assert result["compare-before"]["value"] == first and result["compare-after"]["value"] not in (first, None)
-    assert result["compare-variant"] == {"choices": ["exact", "similar"], "value": "exact", "visible": True}
+    assert result["compare-variant"] == {"choices": ["exact"], "value": "exact", "visible": False}
     *_, end = page.fire("compare-sets", "click", ada, first, result["compare-after"]["value"], "exact")
     assert "12 mended, 3 broken" in texts(end["compare-verdict"]) and end["compared"]["visible"]
     assert "broken cat 13" in texts(end["compared-list"])
@@ -55,13 +75,22 @@ def test_answers_are_deleted_after_a_question(page, services, ada, files):
     take_in(page, ada, files[1])
     ids = {one.title: one.id for one in services.reporting.sets(ada)}
     before, after = ids["before"], ids["after"]
-    asked = page.fire("compare-manage", "select", ada, before, after, data={"act": "ask", "ref": ""})
+    asked = page.fire("compare-manage", "select", ada, before, after, NOTHING, data={"act": "ask", "ref": ""})
     assert "Delete 'before'" in texts(asked["compare-manage"]) and len(services.reporting.sets(ada)) == 2
-    done = page.fire("compare-manage", "select", ada, before, after, data={"act": "delete", "ref": after})
+    *_, end = page.fire("compare-sets", "click", ada, before, after, "exact")
+    compared = next(value for value in end.values() if value == (before, after, "exact"))
+    done = page.fire("compare-manage", "select", ada, before, after, compared, data={"act": "delete", "ref": after})
+    assert done["compare-verdict"] == done["compare-figures"] == [] and not done["compared"]["visible"]
+    assert "Choose two sets" in texts(done["compare-message"]) and NOTHING in done.values()
     assert "deleted" in texts(done["compare-manage"]) and done["compare-before"]["value"] == before
     assert [one.id for one in services.reporting.sets(ada)] == [before]
     board = texts(page.fire("part-leaderboard", "select", ada))
-    assert "Not known of all: prompt, decoding, pictures, architecture." in board and "after" not in board.split()
+    assert (
+        "Not known of all: prompt, decoding, pictures, architecture, weights." in board
+        and "after" not in board.split()
+    )
+    done = page.fire("compare-manage", "select", ada, before, None, NOTHING, data={"act": "delete", "ref": before})
+    assert "No answers to a benchmark yet" in texts(done["compare-message"])
 
 
 def test_a_forged_choice_reads_nothing_of_others(tmp_path, ada, bob):
