@@ -12,7 +12,7 @@ app: .venv/app-ready
 
 test: .venv/test-ready
 	sh tests/browser/install_chromium.sh
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not browser" -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not browser" -n 3 --dist loadfile $(ARGS)
 	$(BIN)/python -m pytest -m "browser and not slow and not timed" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(BIN)/python -m pytest -m "timed and not slow" $(ARGS)
 

@@ -106,6 +106,7 @@ def test_no_gradient_reaches_a_frozen_tower(deep):
         assert found == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_live_bytes_fall_along_the_dial_and_so_does_the_estimate():
     shape = Shape("deep", 64, 172, 4, 4, 512, counted.SMALL_TOWER | {"num_hidden_layers": 1}, False, 1.0)

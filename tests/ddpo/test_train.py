@@ -221,7 +221,11 @@ def stop_after(monkeypatch, steps, by_signal=False):
     monkeypatch.setattr(attempt.DDPOTrainer, "log", log)
 
 
-@pytest.mark.parametrize(("steps", "at_once"), [((2, 4, 7), 5), ((4,), 1)], ids=["after an epoch too", "inside one"])
+@pytest.mark.parametrize(
+    ("steps", "at_once"),
+    [((2, 4, 7), 5), pytest.param((4,), 1, marks=pytest.mark.slow)],
+    ids=["after an epoch too", "inside one"],
+)
 def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one(
     bases, images, pairs, tmp_path, monkeypatch, steps, at_once
 ):

@@ -51,7 +51,9 @@ def test_a_resumed_watch_judges_as_before():
     assert again.see_probes(5, 0.9).sign == "words"
 
 
-@pytest.mark.parametrize("family", ["llava", "smolvlm", "qwen2_5_vl"])
+@pytest.mark.parametrize(
+    "family", ["llava", *(pytest.param(one, marks=pytest.mark.slow) for one in ("smolvlm", "qwen2_5_vl"))]
+)
 def test_probes_answer_as_the_chat_does_and_leave_no_trace(bases, find_image, pairs, family):
     base = load_base(find_entry(str(bases[family])), TrainingConfig())
     encoder = PairEncoder(base.processor, find_image, TrainingConfig(), base.end_tokens)

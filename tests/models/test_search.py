@@ -73,7 +73,7 @@ def test_it_is_what_transformers_gives(folders, pictures):
     model.unload()
 
 
-@pytest.mark.parametrize("whose", ["the search's", "the makers'"])
+@pytest.mark.parametrize("whose", ["the search's", pytest.param("the makers'", marks=pytest.mark.slow)])
 def test_padding_is_not_penalised(folders, pictures, tmp_path, whose):
     """Padding is often the end token: pressed down only because other rows are longer, answers would go on."""
     folder, search = folders["llava"], Search(repetition_penalty=5.0)
@@ -95,6 +95,7 @@ def test_a_plain_search_is_greedy(llava, pictures):
     assert model.answer_many(prompts, None, SHORT, search=Search()) == model.answer_many(prompts, None, SHORT)
 
 
+@pytest.mark.slow
 def test_what_the_makers_set_is_left_out(folders, pictures, tmp_path):
     folder = shutil.copytree(folders["llava"], tmp_path / "llava")
     settings = folder / "generation_config.json"

@@ -101,6 +101,7 @@ def test_a_base_that_is_a_folder_goes_along_only_when_that_is_said(run, tmp_path
     assert bundle.find_base_files(folder, {"base": BASE}) is None
 
 
+@pytest.mark.slow
 def test_the_wheel_is_the_running_source_and_pip_installs_it(tmp_path):
     wheel = bundle.write_wheel(tmp_path)
     (tmp_path / "again").mkdir()

@@ -59,7 +59,7 @@ def test_a_run_goes_to_a_job_and_comes_back(hub, jobs, runs, make_run, inside, t
     assert token not in str(job.spec) and token not in repr(hub.jobs.all)
 
 
-@pytest.mark.parametrize("drop", ["reply", "after"])
+@pytest.mark.parametrize("drop", [pytest.param("reply", marks=pytest.mark.slow), "after"])
 def test_a_lost_reply_starts_no_second_job(hub, jobs, make_run, inside, drop):
     run = make_run()
     fault = hub.fail(STARTS, drop=drop)
