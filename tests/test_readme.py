@@ -62,3 +62,12 @@ def test_every_command_of_the_readme_parses():
         arguments = shlex.split(line, comments=True)
         if "--help" not in arguments:
             build_parser().parse_args(arguments)
+
+
+def test_what_is_quoted_of_the_experiments_stands_on_their_page():
+    text = README.read_text(encoding="utf-8")
+    start = text.index("RLHF-V's own experiments on this world")
+    end = text.index("Read with the page's own words", start)
+    quoted = re.findall(r"-?\d[\d.]*(?: %)? \[[^]]+\]", text[start:end])
+    page = (README.parent / "benchmarks" / "results" / "reproduce_demo.md").read_text(encoding="utf-8")
+    assert len(quoted) > 10 and [one for one in quoted if one not in page] == []
