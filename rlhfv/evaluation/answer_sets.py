@@ -20,10 +20,8 @@ from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-
 from rlhfv.errors import InvalidData, NotFound
-from rlhfv.evaluation.score import Fault, Measure, Score
+from rlhfv.evaluation.score import Measure, Score, from_row, to_row
 from rlhfv.evaluation.stamp import Stamp
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
@@ -167,33 +165,12 @@ class AnswerFolder:
 
     def keep_score(self, key: str, score: Score) -> None:
         (self.path / SCORES).mkdir(exist_ok=True)
-        row = {
-            "benchmark": score.benchmark,
-            "variant": score.variant,
-            "ids": list(score.ids),
-            "counts": {name: np.asarray(counts, float).tolist() for name, counts in score.counts.items()},
-            "wrong": np.asarray(score.wrong, bool).tolist(),
-            "faults": [[[one.start, one.end, one.kind] for one in faults] for faults in score.faults],
-            "notes": list(score.notes),
-            "clusters": list(score.clusters),
-        }
-        _replace(self.path / SCORES / f"{key}.json", json.dumps(row))
+        _replace(self.path / SCORES / f"{key}.json", json.dumps(to_row(score)))
 
     def kept_score(self, key: str, measures: tuple[Measure, ...]) -> Score | None:
         """The score that was counted from the same, None where there is none that can be read."""
         try:
-            row = json.loads((self.path / SCORES / f"{key}.json").read_bytes())
-            return Score(
-                row["benchmark"],
-                row["variant"],
-                tuple(row["ids"]),
-                {name: np.array(counts, float) for name, counts in row["counts"].items()},
-                measures,
-                np.array(row["wrong"], bool),
-                tuple(tuple(Fault(*one) for one in faults) for faults in row["faults"]),
-                tuple(row["notes"]),
-                tuple(row["clusters"]),
-            )
+            return from_row(json.loads((self.path / SCORES / f"{key}.json").read_bytes()), measures)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -22,10 +22,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from rlhfv.errors import InvalidData, StudioError
-from rlhfv.evaluation.score import Measure, Score
+from rlhfv.evaluation.score import Measure, Score, from_row, to_row
 from rlhfv.run_folder import now
 
 _LOOK_SECONDS = 2
@@ -228,37 +226,13 @@ def _claimed(cell: Cell, work: Path) -> Iterator[bool]:
 
 
 def write_score(folder: Path, score: Score) -> None:
-    """`score.json` of a cell: {"benchmark", "variant", "ids", "counts": {name: [number of each item]}, "notes"}. With
-    more than one benchmark a cell has a file for each, `score-<benchmark>.json` beside the first."""
-    write_json(_score_file(folder, score.benchmark), score_row(score))
-
-
-def score_row(score: Score) -> dict:
-    return {
-        "benchmark": score.benchmark,
-        "variant": score.variant,
-        "ids": list(score.ids),
-        "counts": {name: np.asarray(counts).tolist() for name, counts in score.counts.items()},
-        "wrong": np.asarray(score.wrong).tolist(),
-        "notes": list(score.notes),
-        "clusters": list(score.clusters),
-    }
+    """`score-<benchmark>.json` of a cell, as `to_row` has it; one file for each benchmark."""
+    write_json(_score_file(folder, score.benchmark), to_row(score))
 
 
 def read_score(folder: Path, benchmark: str, measures: Sequence[Measure]) -> Score:
-    """What `write_score` wrote, with the measures that its benchmark has; the faults of answers are not kept."""
-    row = json.loads(_score_file(folder, benchmark).read_text(encoding="utf-8"))
-    return Score(
-        row["benchmark"],
-        row["variant"],
-        tuple(row["ids"]),
-        {name: np.asarray(counts) for name, counts in row["counts"].items()},
-        tuple(measures),
-        np.asarray(row["wrong"]),
-        ((),) * len(row["ids"]),
-        tuple(row["notes"]),
-        tuple(row.get("clusters", ())),
-    )
+    """What `write_score` wrote, with the measures that its benchmark has."""
+    return from_row(json.loads(_score_file(folder, benchmark).read_text(encoding="utf-8")), measures)
 
 
 def _score_file(folder: Path, benchmark: str) -> Path:

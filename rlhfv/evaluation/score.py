@@ -4,7 +4,7 @@ All figures of the field are functions of sums over items (hallucinated mentions
 each benchmark hands over its counts and its functions, and one bootstrap over items serves them all.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,6 +77,35 @@ class Score:
         """The value of each measure, rounded as it is printed; None where it is not defined."""
         values = {measure.name: (float(measure.of(self.sums)), measure.decimals) for measure in self.measures}
         return {name: None if np.isnan(value) else round(value, places) for name, (value, places) in values.items()}
+
+
+def to_row(score: Score) -> dict:
+    """As JSON data, all but the measures, which are functions."""
+    return {
+        "benchmark": score.benchmark,
+        "variant": score.variant,
+        "ids": list(score.ids),
+        "counts": {name: np.asarray(counts, float).tolist() for name, counts in score.counts.items()},
+        "wrong": np.asarray(score.wrong, bool).tolist(),
+        "faults": [[[one.start, one.end, one.kind] for one in faults] for faults in score.faults],
+        "notes": list(score.notes),
+        "clusters": list(score.clusters),
+    }
+
+
+def from_row(row: Mapping, measures: Sequence[Measure]) -> Score:
+    """What `to_row` made, with the measures of its benchmark; rows of earlier versions have no faults or clusters."""
+    return Score(
+        row["benchmark"],
+        row["variant"],
+        tuple(row["ids"]),
+        {name: np.array(counts, float) for name, counts in row["counts"].items()},
+        tuple(measures),
+        np.array(row["wrong"], bool),
+        tuple(tuple(Fault(*one) for one in faults) for faults in row.get("faults", [[]] * len(row["ids"]))),
+        tuple(row["notes"]),
+        tuple(row.get("clusters", ())),
+    )
 
 
 def per_cent(above: np.ndarray, below: np.ndarray) -> np.ndarray:
