@@ -17,6 +17,7 @@ from rlhfv.commands import (
     demo,
     doctor,
     erase,
+    evaluations,
     leaderboard,
     models,
     pairs,
@@ -41,6 +42,7 @@ from rlhfv.services.people import ROLES
 from rlhfv.settings import (
     add_adapter_argument,
     add_bases_arguments,
+    add_benchmarks_argument,
     add_data_argument,
     add_model_arguments,
     add_remote_arguments,
@@ -260,8 +262,8 @@ def _add_train(verbs) -> None:
 
 
 def _add_evaluate(verbs) -> None:
-    help = "measure adapters against the baseline in a world of known truth; for the field's benchmarks: `benchmark`"
-    runs.add_evaluate_flags(_verb(verbs, "evaluate", runs.evaluate, help, *_MODEL_OF_CHAT))
+    help = "is an adapter better than its baseline: on drawn scenes of known truth, or on the field's benchmarks"
+    evaluations.add_flags(_verb(verbs, "evaluate", evaluations.evaluate, help, *_VOICES, add_benchmarks_argument))
 
 
 def _add_runs(verbs) -> None:

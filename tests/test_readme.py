@@ -67,7 +67,15 @@ def test_every_command_of_the_readme_parses():
 def test_what_is_quoted_of_the_experiments_stands_on_their_page():
     text = README.read_text(encoding="utf-8")
     start = text.index("RLHF-V's own experiments on this world")
-    end = text.index("Read with the page's own words", start)
-    quoted = re.findall(r"-?\d[\d.]*(?: %)? \[[^]]+\]", text[start:end])
+    said = text[start : text.index("Read with the page's own words", start)]
     page = (README.parent / "benchmarks" / "results" / "reproduce_demo.md").read_text(encoding="utf-8")
-    assert len(quoted) > 10 and [one for one in quoted if one not in page] == []
+    rows = [line for line in said.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 6
+    for row in rows:
+        figures = re.findall(r"-?\d[\d.]*(?: %)? \[[^]]+\]", row)
+        verdict = f"**{row.split('|')[3].split(':')[0].strip()}**"
+        assert len(figures) == 2
+        assert any(verdict in line and all(each in line for each in figures) for line in page.splitlines()), row
+    counted = "of {} claims {} held, {} not held, {} undecided"
+    found = re.search(r"Of (\d+) claims: (\d+) held; (\d+) not held; (\d+) undecided", page)
+    assert counted.format(*found.groups()) in said and re.search(r"Cells\*\*: (\d+) of \1 done, 5 h 0 min", page)

@@ -49,13 +49,7 @@ def add_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
     one = verb("answer", answer, "let a voice answer a benchmark; again: go on where it was", *VOICES)
     one.add_argument("benchmark", help="as `benchmark list` prints it")
     one.add_argument("--voice", help="an adapter or a voice on a server, by id or title (default: the first on offer)")
-    one.add_argument(
-        "--decoding",
-        choices=list(DECODINGS),
-        default="greedy",
-        help="greedy (default), or rlhfv: 3 beams, repetition penalty 1.1; both up to 1,024 new tokens",
-    )
-    one.add_argument("--batch-size", type=_read_size, default=16, help="rows at once; a beam is a row (default: 16)")
+    add_answering(one)
     verb("sets", list_sets, "the sets of answers that are here, newest first", *FOLDERS)
     one = verb("import", take_in, "take in answers that were made elsewhere", *FOLDERS)
     one.add_argument("benchmark", help="as `benchmark list` prints it")
@@ -87,6 +81,16 @@ def add_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
     one.add_argument("id", help="as `benchmark sets` prints it")
     one.add_argument("file", type=Path, help="written anew")
     one.add_argument("--format", default="", help="default: the benchmark's own")
+
+
+def add_answering(verb) -> None:
+    verb.add_argument(
+        "--decoding",
+        choices=list(DECODINGS),
+        default="greedy",
+        help="greedy (default), or rlhfv: 3 beams, repetition penalty 1.1; both up to 1,024 new tokens",
+    )
+    verb.add_argument("--batch-size", type=_read_size, default=16, help="rows at once; a beam is a row (default: 16)")
 
 
 def _add_counting(verb: argparse.ArgumentParser) -> None:
@@ -140,15 +144,9 @@ def list_benchmarks(arguments: argparse.Namespace) -> None:
 def answer(arguments: argparse.Namespace) -> int:
     services, actor = open_services(arguments)
     voice = find_voice(services.host.voices(actor), arguments.voice) if arguments.voice else ""
-    stop, state = threading.Event(), None
-    asking = services.benchmarking.answer(
-        actor, arguments.benchmark, voice, arguments.decoding, stop, arguments.batch_size
-    )
-    with interrupt_stops(stop), progress(arguments.benchmark, None, "answers") as bar:
-        for state in asking:
-            bar.total = state.total
-            bar.update_to(state.done)
-    _tell_failures(state)
+    stop = threading.Event()
+    with interrupt_stops(stop):
+        state = ask(services, actor, arguments.benchmark, voice, arguments, stop, arguments.benchmark)
     left = state.total - services.benchmarking.answer_set(actor, state.id).done
     if arguments.json:
         failed = [{"item": one.item, "error": str(one.error)} for one in state.failures]
@@ -159,11 +157,26 @@ def answer(arguments: argparse.Namespace) -> int:
     return 130 if stop.is_set() else 1 if state.failures else 0
 
 
-def _tell_failures(state: "Progress") -> None:
+def ask(
+    services: "Services",
+    actor: "Actor",
+    benchmark: str,
+    voice: str,
+    arguments: argparse.Namespace,
+    stop: threading.Event,
+    title: str,
+) -> "Progress":
+    """Lets a voice answer as the flags say, behind a bar named `title`; tells what failed."""
+    state, how = None, (arguments.decoding, stop, arguments.batch_size)
+    with progress(title, None, "answers") as bar:
+        for state in services.benchmarking.answer(actor, benchmark, voice, *how):
+            bar.total = state.total
+            bar.update_to(state.done)
     for one in state.failures[:TOLD]:
         tell(f"Item {one.item}: {one.error}")
     if len(state.failures) > TOLD:
         tell(f"… and {count(len(state.failures) - TOLD, 'more item')} without an answer.")
+    return state
 
 
 def list_sets(arguments: argparse.Namespace) -> None:
@@ -196,7 +209,7 @@ def take_in(arguments: argparse.Namespace) -> None:
 
 def score(arguments: argparse.Namespace) -> None:
     services, actor = open_services(arguments)
-    with _judging(arguments) as judge:
+    with judging(arguments) as judge:
         found = [
             services.benchmarking.score(actor, id, arguments.variant, judge, arguments.vectors) for id in arguments.ids
         ]
@@ -205,15 +218,15 @@ def score(arguments: argparse.Namespace) -> None:
 
     whole = put_together(found, stamps)
     if arguments.json:
-        rows = [_score_row(one) | {"stamp": stamp.to_dict()} for one, stamp in zip(found, stamps, strict=True)]
-        return show_json(rows[0] if len(rows) == 1 else [*rows, *map(_score_row, whole)])
+        rows = [score_row(one) | {"stamp": stamp.to_dict()} for one, stamp in zip(found, stamps, strict=True)]
+        return show_json(rows[0] if len(rows) == 1 else [*rows, *map(score_row, whole)])
     for one, stamp in zip(found, stamps, strict=True):
-        _show_score(one, stamp.lines)
+        show_score(one, stamp.lines)
     for one in whole:
-        _show_score(one, {"benchmark": f"{one.benchmark}, all parts together"})
+        show_score(one, {"benchmark": f"{one.benchmark}, all parts together"})
 
 
-def _show_score(found: "Score", lines: Mapping[str, str]) -> None:
+def show_score(found: "Score", lines: Mapping[str, str]) -> None:
     from rlhfv.evaluation.bootstrap import Resamples
     from rlhfv.evaluation.sentences import show_range, show_value
 
@@ -231,16 +244,25 @@ def _show_score(found: "Score", lines: Mapping[str, str]) -> None:
 def compare(arguments: argparse.Namespace) -> None:
     services, actor = open_services(arguments)
     ids = (arguments.before, arguments.after)
-    with _judging(arguments) as judge:
-        if judge is None and arguments.vectors is None:
-            found = services.reporting.comparison(actor, *ids, arguments.variant)
-        else:
-            found = services.benchmarking.compare(actor, *ids, arguments.variant, judge, arguments.vectors)
+    with judging(arguments) as judge:
+        found = compared(services, actor, ids, arguments.variant, judge, arguments.vectors)
     if arguments.page:
-        arguments.page.write_text(_page(services, actor, found, ids), encoding="utf-8")
+        arguments.page.write_text(page_of(services, actor, found, ids), encoding="utf-8")
         tell(f"Written to {arguments.page}.")
     if arguments.json:
-        return show_json(_comparison_row(found))
+        return show_json(comparison_row(found))
+    show_comparison(services, actor, found, ids)
+
+
+def compared(
+    services: "Services", actor: "Actor", ids: tuple[str, str], variant: str, judge, vectors: Path | None = None
+) -> "Comparison":
+    if judge is None and vectors is None:
+        return services.reporting.comparison(actor, *ids, variant)
+    return services.benchmarking.compare(actor, *ids, variant, judge, vectors)
+
+
+def show_comparison(services: "Services", actor: "Actor", found: "Comparison", ids: tuple[str, str]) -> None:
     from rlhfv.evaluation import sentences
 
     titles = [services.benchmarking.answer_set(actor, id).title for id in ids]
@@ -264,7 +286,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _judging(arguments: argparse.Namespace) -> "Iterator[Callable[[Path], Judge] | None]":
+def judging(arguments: argparse.Namespace) -> "Iterator[Callable[[Path], Judge] | None]":
     """The judge that the flags name as the service takes it, None without one; how far it is is shown."""
     if arguments.judge is None:
         yield judge_of(arguments)
@@ -278,7 +300,7 @@ def _judging(arguments: argparse.Namespace) -> "Iterator[Callable[[Path], Judge]
         yield judge_of(arguments, move)
 
 
-def _page(services: "Services", actor: "Actor", found: "Comparison", ids: tuple[str, str]) -> str:
+def page_of(services: "Services", actor: "Actor", found: "Comparison", ids: tuple[str, str]) -> str:
     from datetime import UTC, datetime
 
     from rlhfv.evaluation.page import render, small_picture
@@ -295,7 +317,7 @@ def _set_row(one: "AnswerSet") -> dict:
     return asdict(one) | {"stamp": one.stamp.to_dict()}
 
 
-def _score_row(found: "Score") -> dict:
+def score_row(found: "Score") -> dict:
     from rlhfv.evaluation.bootstrap import Resamples
 
     resamples = Resamples(found.counts, clusters=found.clusters)
@@ -309,7 +331,7 @@ def _score_row(found: "Score") -> dict:
     }
 
 
-def _comparison_row(found: "Comparison") -> dict:
+def comparison_row(found: "Comparison") -> dict:
     return {
         "benchmark": found.benchmark,
         "variant": found.variant,

@@ -1,11 +1,10 @@
-"""`train`, `evaluate` and `runs list|show|follow|stop|resume|export`: work that outlives the terminal."""
+"""`train` and `runs list|show|follow|stop|resume|export`: work that outlives the terminal."""
 
 import argparse
 import math
 import time
 from typing import TYPE_CHECKING
 
-from rlhfv.commands.chat import find_voice
 from rlhfv.commands.terminal import (
     count,
     one_line,
@@ -22,7 +21,6 @@ from rlhfv.corrections.pairs import load_pairs, pairs_file
 from rlhfv.ddpo.config import TrainingConfig, describe_fields
 from rlhfv.ddpo.outcome import describe_outcome
 from rlhfv.errors import NotFound, RunFailed
-from rlhfv.evaluation.demo_world import MAX_SCENES
 from rlhfv.runs.state import ALIVE
 from rlhfv.runs.supervisor import Supervisor
 from rlhfv.services.memory import ANYWAY, ELSEWHERE
@@ -36,13 +34,7 @@ POLL_SECONDS = 0.3
 REMOTE_SECONDS = 5.0
 
 
-def add_evaluate_flags(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--voice", action="append", default=[], help="an adapter by id or title (default: all on offer)")
-    verb.add_argument("--scenes", type=int, default=MAX_SCENES, help=f"how many test scenes (default: {MAX_SCENES})")
-    add_run_flags(verb)
-
-
-def add_run_flags(verb: argparse.ArgumentParser) -> None:
+def add_run_flags(verb) -> None:
     verb.add_argument("--title", default="", help="name of the run")
     verb.add_argument("--detach", action="store_true", help="print the run's id and return at once")
 
@@ -66,18 +58,10 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.backend:
         with services.backends.fresh(actor, run_id):
             send_away(services, actor, arguments, run_id, arguments.backend)
-    return _started(arguments, services, services.training, actor, run_id)
+    return started(arguments, services, services.training, actor, run_id)
 
 
-def evaluate(arguments: argparse.Namespace) -> int:
-    services, actor = open_services(arguments)
-    offered = services.host.world_adapters(actor)
-    voices = [find_voice(offered, voice) for voice in arguments.voice] or [voice.id for voice in offered]
-    run_id = services.evaluation.start(actor, voices, arguments.scenes, arguments.title)
-    return _started(arguments, services, services.evaluation, actor, run_id)
-
-
-def _started(
+def started(
     arguments: argparse.Namespace, services: "Services", service: "OwnRuns", actor: "Actor", run_id: str
 ) -> int:
     if arguments.detach:

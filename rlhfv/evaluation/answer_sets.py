@@ -19,19 +19,23 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from uuid import uuid4
 
 from rlhfv.errors import InvalidData, NotFound
+from rlhfv.evaluation.judge_log import unasked
 from rlhfv.evaluation.score import Measure, Score, from_row, to_row
 from rlhfv.evaluation.stamp import Stamp
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+_GONE = ".gone-"
 STAMP, ANSWERS, JUDGE, SCORES = "stamp.json", "answers.jsonl", "judge.jsonl", "scores"
 
 
 @dataclass(frozen=True)
 class AnswerSet:
     """A set of answers: `done` of `total` items have one. `voice` is the id of the studio's voice that gave them, ""
-    for the baseline; `owner` is whose it is, "" on a machine of one person; `notes` say what its import told."""
+    for the baseline; `owner` is whose it is, "" on a machine of one person; `notes` say what its import told. One to
+    `keep` does not go when visitors' imports do."""
 
     id: str
     title: str
@@ -42,6 +46,7 @@ class AnswerSet:
     voice: str = ""
     owner: str = ""
     notes: tuple[str, ...] = ()
+    keep: bool = False
 
 
 class AnswerFolder:
@@ -59,9 +64,16 @@ class AnswerFolder:
         return self.path / JUDGE
 
     def begin(
-        self, title: str, stamp: Stamp, total: int, voice: str = "", owner: str = "", notes: Sequence[str] = ()
+        self,
+        title: str,
+        stamp: Stamp,
+        total: int,
+        voice: str = "",
+        owner: str = "",
+        notes: Sequence[str] = (),
+        keep: bool = False,
     ) -> None:
-        """Makes the folder with its stamp, unless it is there."""
+        """Makes the folder with its stamp, unless it is there. `keep`: it does not go when its time is over."""
         if (self.path / STAMP).is_file():
             return
         self.path.mkdir(parents=True, exist_ok=True)
@@ -72,6 +84,7 @@ class AnswerFolder:
             "total": total,
             "voice": voice,
             "owner": owner,
+            "keep": keep,
             "notes": list(notes),
             "stamp": stamp.to_dict(),
         }
@@ -94,6 +107,7 @@ class AnswerFolder:
             row = json.loads((self.path / STAMP).read_bytes())
             stamp, facts = Stamp.from_dict(row["stamp"]), {name: row[name] for name in ("title", "created", "total")}
             rest = {"voice": row["voice"], "owner": row["owner"], "notes": tuple(row["notes"])}
+            rest["keep"] = row.get("keep") is True
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidData(
                 f"The set of answers {self.id!r} cannot be read.",
@@ -161,11 +175,26 @@ class AnswerFolder:
                 ) from None
             yield
 
+    def delete(self) -> None:
+        """All of it. It is out of the way in one step: a judge that starts meanwhile cannot make a part of it anew.
+        What a crash left of an earlier deletion goes with it.
+
+        Raises:
+            InvalidData: answers are being added to it, or judged.
+        """
+        with self.working(), unasked(self.judge_log):
+            os.replace(self.path, self.path.with_name(f"{_GONE}{uuid4().hex}"))
+            for gone in self.path.parent.glob(f"{_GONE}*"):
+                shutil.rmtree(gone, ignore_errors=True)  # another one may be at it
+
     # ---- figures that were counted
 
     def keep_score(self, key: str, score: Score) -> None:
-        (self.path / SCORES).mkdir(exist_ok=True)
-        _replace(self.path / SCORES / f"{key}.json", json.dumps(to_row(score)))
+        try:
+            (self.path / SCORES).mkdir(exist_ok=True)
+            _replace(self.path / SCORES / f"{key}.json", json.dumps(to_row(score)))
+        except FileNotFoundError:
+            return  # the set was deleted while it was counted
 
     def kept_score(self, key: str, measures: tuple[Measure, ...]) -> Score | None:
         """The score that was counted from the same, None where there is none that can be read."""
@@ -199,23 +228,25 @@ def no_set(id: str) -> NotFound:
 
 
 def forget_imports(root: Path, before: float) -> int:
-    """Deletes imported sets that belong to somebody and came before that time (seconds since 1970); how many."""
+    """Deletes imported sets that belong to somebody, are not to be kept and came before that time (seconds since
+    1970); how many."""
     gone = 0
     for folder in list_sets(root):
         try:
             one = folder.read() if folder.owner() else None
-            if one and one.stamp.imported and datetime.fromisoformat(one.created).timestamp() < before:
-                with folder.working():
-                    shutil.rmtree(folder.path)
+            if not one or one.keep or not one.stamp.imported:
+                continue
+            if datetime.fromisoformat(one.created).timestamp() < before:
+                folder.delete()
                 gone += 1
         except (InvalidData, ValueError):
-            continue  # damaged, or it is being written this moment
+            continue  # damaged, or it is being written or judged this moment
     return gone
 
 
 def list_sets(root: Path) -> list[AnswerFolder]:
     """All sets below `root`, in the order of their ids."""
-    return [AnswerFolder(file.parent) for file in sorted(Path(root).glob(f"*/{STAMP}"))]
+    return [AnswerFolder(file.parent) for file in sorted(Path(root).glob(f"[!.]*/{STAMP}"))]
 
 
 def name_set(stamp: Stamp, *more: object) -> str:

@@ -19,7 +19,7 @@ from rlhfv.evaluation.answer_files import read_answers_file, write_answers_file
 from rlhfv.evaluation.answer_sets import AnswerFolder, AnswerSet, list_sets, name_set, no_set, open_set
 from rlhfv.evaluation.benchmarks import Benchmark, benchmarks, find_benchmark
 from rlhfv.evaluation.comparison import Comparison, compare
-from rlhfv.evaluation.files import ListedFile, sha256_of
+from rlhfv.evaluation.files import ListedFile, require_files, sha256_of
 from rlhfv.evaluation.score import Item, Score
 from rlhfv.evaluation.stamp import NOBODY, PLAIN, UNKNOWN, Stamp, doubts, refuse_unlike
 from rlhfv.models.decoding import find_decoding
@@ -115,6 +115,11 @@ class Benchmarking:
 
     # ---- answering
 
+    def may_answer(self, actor: Actor) -> bool:
+        """Whether the actor may let voices answer: that takes hours of a machine that others may wait for."""
+        actor.require("train")
+        return not self.limits or "manage" in actor.rights
+
     def answer(
         self,
         actor: Actor,
@@ -134,9 +139,8 @@ class Benchmarking:
             NotFound, ModelUnavailable: there is no such benchmark or voice, or the model does not load.
             InvalidData: files are missing, or the voice cannot decode so.
         """
-        actor.require("train")
-        if self.limits:
-            actor.require("manage")  # hours of a machine that others wait for
+        if not self.may_answer(actor):
+            actor.require("manage")
         what, how = find_benchmark(benchmark), find_decoding(decoding)
         with self._hiding(actor):
             items = self._items(what)
@@ -225,7 +229,7 @@ class Benchmarking:
         folder = AnswerFolder(self.sets / name_set(stamp, owner, sorted(texts.items())))
         self._refuse_too_many(actor, folder)
         with folder.working():
-            folder.begin(title, stamp, len(items), owner=owner, notes=notes)
+            folder.begin(title, stamp, len(items), owner=owner, notes=notes, keep="manage" in actor.rights)
             known = folder.rows()  # an import that broke off left some
             folder.add([{"id": id, "answer": text} for id, text in texts.items() if id not in known])
         return folder.id
@@ -244,6 +248,18 @@ class Benchmarking:
             return write_answers_file(path, form or what.forms[0], self._items(what), folder.answers(), name, template)
 
     # ---- figures
+
+    def refuse_uncounted(self, actor: Actor, benchmark: str, judged: bool) -> None:
+        """Raises `InvalidData` where answers to a benchmark could not be counted in its usual way: before hours of
+        answering, not after them. `judged` says that there is a judge."""
+        actor.require("train")
+        what = find_benchmark(benchmark)
+        with self._hiding(actor):
+            require_files(self.root, [file.wanted for file in what.files(self.root)])
+        if what.variant() in what.judged and not judged:
+            from rlhfv.evaluation.judge import need_judge
+
+            raise need_judge(what.title)
 
     def variants(self, actor: Actor, id: str) -> tuple[str, ...]:
         """The ways in which a set can be counted, the usual one first."""

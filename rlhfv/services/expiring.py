@@ -38,8 +38,8 @@ class Expiring:
         threading.Thread(target=self._work, name="expiry", daemon=True).start()
 
     def forget(self, now: float | None = None) -> tuple[int, int]:
-        """Deletes what has had its time, imported answers to a benchmark too; returns how many answers and pictures
-        went."""
+        """Deletes what has had its time, answers to a benchmark that visitors took in too; returns how many answers
+        and pictures went."""
         before = (time.time() if now is None else now) - 3600 * self.hours
         forget_imports(self._sets, before)
         return self._expiry.forget(before), self._expiry.forget_pictures(self._shelf.folder, before)
