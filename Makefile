@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+# pip would compile one file after the other; some packages hold files that no Python can compile.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 
 .PHONY: app test test-slow lint screenshots
 
@@ -12,9 +15,9 @@ app: .venv/app-ready
 
 test: .venv/test-ready
 	sh tests/browser/install_chromium.sh
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not browser" -n 3 --dist loadfile $(ARGS)
-	$(BIN)/python -m pytest -m "browser and not slow and not timed" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
-	$(BIN)/python -m pytest -m "timed and not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/browser -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m "not slow and not timed" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest tests/browser -m "timed and not slow" $(ARGS)
 
 test-slow: .venv/test-ready
 	sh tests/browser/install_chromium.sh
@@ -32,9 +35,11 @@ screenshots: .venv/test-ready
 	$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python cannot make a virtual environment here. On Debian and Ubuntu: apt install python3-venv, then call make again."; exit 1; }
 
 .venv/app-ready: requirements.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -r requirements.txt
+	$(COMPILE)
 	touch $@
 
 .venv/test-ready: requirements.txt tests/requirements.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	$(INSTALL) -r tests/requirements.txt
+	$(COMPILE)
 	touch .venv/app-ready $@

@@ -13,9 +13,10 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks.demo_pairs import validation_figures
-from rlhfv.ddpo.config import RECIPES, TrainingConfig
+from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.ddpo.train import train
 from rlhfv.evaluation.oracle_pairs import oracle_pairs
+from rlhfv.evaluation.reproduce_demo import recipe
 from rlhfv.models.catalog import find_entry
 from rlhfv.models.local import LocalModel
 
@@ -30,20 +31,8 @@ RUIN = {"learning_rate": 5e-4, "epochs": 3, "beta": 0.5, "normalised": True}
 
 def configure(weights: str, beta: float, normalised: bool, learning_rate: float, epochs: float, seed: int = 0):
     """The recipe `demo` with another recipe's weights and its own score, rate and epochs."""
-    recipe = RECIPES[weights]
-    return RECIPES["demo"].changed(
-        recipe=weights,
-        source=recipe.source,
-        gamma=recipe.gamma,
-        weights=recipe.weights,
-        seam=recipe.seam,
-        beta=beta,
-        normalised=normalised,
-        learning_rate=learning_rate,
-        epochs=epochs,
-        seed=seed,
-        eval_fraction=0.0,
-    )
+    config = recipe(weights, learning_rate, epochs, seed)
+    return config.changed(beta=beta, normalised=normalised, include_preferred=False)
 
 
 def main_cells() -> list[tuple[TrainingConfig, int]]:

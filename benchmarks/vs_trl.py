@@ -133,18 +133,9 @@ class Theirs:
         from datasets import Dataset
         from trl import DPOConfig, DPOTrainer
 
-        def said(role, text):
-            return [{"role": role, "content": text}]
+        from rlhfv.ddpo.beside_trl import trl_rows
 
-        rows = [
-            {
-                "images": [Image.open(images / pair.prompt.images[0]).convert("RGB")],
-                "prompt": said("user", pair.prompt.question),
-                "chosen": said("assistant", pair.chosen),
-                "rejected": said("assistant", pair.rejected),
-            }
-            for pair in pairs
-        ]
+        rows = trl_rows(pairs, images.joinpath)
         self.trl, self.compact, self.count = trl.trainer.utils, compact, len(rows)
         self.own = trl.kernels.chunked_logprob._use_triton
         self.trainer = DPOTrainer(

@@ -120,6 +120,8 @@ class RunFolder:
             raise self._damaged("config.json", str(error)) from error
         if not isinstance(config, dict) or config.get("v") != 1:
             raise self._damaged("config.json", 'it has no "v": 1')
+        if wrong := _wrong_field(config):
+            raise self._damaged("config.json", f"its {wrong} is none")
         return config
 
     def read_rows(self) -> list[dict]:
@@ -162,7 +164,7 @@ class RunFolder:
                 state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue
-            if folder.name == f"checkpoint-{state.get('global_step')}":
+            if isinstance(state, dict) and folder.name == f"checkpoint-{state.get('global_step')}":
                 return folder
         return None
 
@@ -267,11 +269,14 @@ class RunFolder:
     def read_results(self) -> dict | None:
         """The results, or None while there are none."""
         try:
-            return json.loads(self.results_file.read_text(encoding="utf-8"))
+            results = json.loads(self.results_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise self._damaged("results.json", str(error)) from error
+        if not isinstance(results, dict):
+            raise self._damaged("results.json", "it is no object")
+        return results
 
     def _damaged(self, file: str, reason: str) -> InvalidData:
         return InvalidData(
@@ -300,6 +305,17 @@ def check_name(name: str, what: str) -> str:
             f"Rename it and correct the {what}.",
         )
     return name
+
+
+def _wrong_field(config: dict) -> str:
+    """The first field of those that every reader takes as they are that is of another kind; "" where none is."""
+    base = config.get("base", {"name": "", "revision": ""})
+    texts = {name: config.get(name, "") for name in ("kind", "title", "created")}
+    if isinstance(base, dict):
+        texts |= {f"base's {name}": base.get(name) for name in ("name", "revision")}
+    objects = {"base": base, **{name: config.get(name, {}) for name in ("training", "evaluation")}}
+    wrong = [name for name, text in texts.items() if not isinstance(text, str)]
+    return next(iter(wrong + [name for name, value in objects.items() if not isinstance(value, dict)]), "")
 
 
 def _checked_rows(rows: Iterable[dict]) -> Iterator[dict]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhfv.errors import InvalidData
+from rlhfv.judge_flags import NamedJudge, add_judge_arguments, find_judge
 from rlhfv.remote_voices import RemoteVoice, add_remote_arguments, with_keys
 
 DEMO_MODEL = "demo"
@@ -48,7 +49,7 @@ class Settings:
     `beside` is a second base, `base_weights` how the bases of the chat are held ("full" or "4-bit"), and a base that
     nobody asked for `unload_after` minutes leaves the memory; 0 is never. Under `public_hosts` a proxy in front of
     this machine passes requests on. `benchmarks` is the folder of the benchmarks' own files, where it is not the one
-    in `data_dir`.
+    in `data_dir`, and `judge` reads the answers that only a judge can count.
     """
 
     data_dir: Path
@@ -78,6 +79,7 @@ class Settings:
     unload_after: float = 0.0
     public_hosts: tuple[str, ...] = ()
     benchmarks: Path | None = None
+    judge: NamedJudge | None = None
 
     @property
     def hub_sign_in(self) -> bool:
@@ -207,6 +209,7 @@ def settings_from_arguments(arguments: argparse.Namespace) -> Settings:
         unload_after=getattr(arguments, "unload_after", 0.0),
         public_hosts=tuple(getattr(arguments, "public_host", ())),
         benchmarks=place.expanduser().resolve() if (place := getattr(arguments, "benchmarks", None)) else None,
+        judge=find_judge(arguments),
         **_shared_settings(arguments),
     )
 
@@ -295,6 +298,7 @@ def parse_app_arguments(argv: list[str] | None = None) -> Settings:
     add_bases_arguments(parser)
     add_adapter_argument(parser)
     add_remote_arguments(parser)
+    add_judge_arguments(parser)
     try:
         return settings_from_arguments(parser.parse_args(argv))
     except InvalidData as error:

@@ -19,25 +19,33 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from rlhfv.commands.terminal import count, run, show  # noqa: E402
-from rlhfv.errors import InvalidData, StudioError  # noqa: E402
+from rlhfv.errors import InvalidData  # noqa: E402
 from rlhfv.models.known import find_known  # noqa: E402
+from rlhfv.publishing.hub import Hub, require_repo_id  # noqa: E402
 from rlhfv.publishing.photographs import DATASET, FOLDER, choose_for_space, read_folder  # noqa: E402
+from rlhfv.publishing.space import (  # noqa: E402
+    MOUNT,
+    ZERO_GPU,
+    Wanted,
+    adjust,
+    attempt,
+    check_hardware,
+    commit,
+    create,
+    duplicate,
+    make_bucket,
+    read_variables,
+    tell_wanted,
+)
 from rlhfv.publishing.space_card import make_card  # noqa: E402
 from rlhfv.publishing.token import scrub  # noqa: E402
-from rlhfv.settings import DURABLE_VARIABLE, FLAGS_VARIABLE  # noqa: E402
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
-
-    from rlhfv.publishing.hub import Hub
-
-Answer = TypeVar("Answer")
+from rlhfv.services.publishing import read_machine_token  # noqa: E402
+from rlhfv.settings import DURABLE_VARIABLE, FLAGS_VARIABLE, parse_app_arguments  # noqa: E402
 
 # A Space wants its card and requirements at the top, in place of the project's own.
 AT_THE_TOP = {
@@ -48,32 +56,6 @@ AT_THE_TOP = {
 }
 PACKAGE = "rlhfv"
 NAME = "correction-studio"
-ZERO_GPU = "zero-a10g"
-MOUNT = "/data"
-ADMIN = "create and change Spaces there (role 'write', or permission 'repo.write' for that namespace)"
-REFUSALS = {
-    400: ("That is not what the Hub takes.", "Change what it names, then run this again."),
-    401: (
-        "The Hub does not know this token any longer.",
-        "Run `hf auth login`, or put a valid token into HF_TOKEN.",
-    ),
-    402: (
-        "It needs a paid plan or credit.",
-        f"A free account may host two Spaces on ZeroGPU: add --hardware {ZERO_GPU}. Or subscribe to PRO, or add a "
-        "payment method in the billing settings.",
-    ),
-    403: (
-        f"This token may not {ADMIN}.",
-        "Name a namespace of yours with --to, or take a token that may: https://huggingface.co/settings/tokens.",
-    ),
-    404: (
-        "There is no such Space, or this token may not see it.",
-        "Check the name, and whose token this is: `hf auth whoami`.",
-    ),
-    409: ("The name is taken.", "Choose another with --to, or delete what is there."),
-    412: ("Somebody else changed this Space at the same moment.", "Run this again: it looks anew."),
-}
-"""Status of a reply → what it means here, and what to do."""
 
 
 # ---- the files
@@ -167,37 +149,25 @@ def compare(files: dict[str, bytes], present: dict[str, list[str]]) -> Changes:
 # ---- what a Space is told
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What the Space shall have beside its files. `hardware` and `bucket` are left as they are when empty."""
-
-    variables: dict[str, str]
-    secrets: dict[str, str]
-    hardware: str = ""
-    bucket: str = ""
+def read_flags(flags: str) -> argparse.Namespace:
+    """Those of the flags that say what `app.py` needs beside its files."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--remote-key-env", action="append", default=[])
+    parser.add_argument("--publish-to")
+    parser.add_argument("--durable", default="")
+    parser.add_argument("--model")
+    parser.add_argument("--beside")
+    return parser.parse_known_args(shlex.split(flags))[0]
 
 
 def needed_secrets(flags: str) -> list[str]:
     """The environment variables with keys or tokens that `app.py` will read with these flags."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--remote-key-env", action="append", default=[])
-    parser.add_argument("--publish-to")
-    parser.add_argument("--durable")
-    parser.add_argument("--model")
-    parser.add_argument("--beside")
-    known, _ = parser.parse_known_args(shlex.split(flags))
+    known = read_flags(flags)
     names = [text.rpartition("=")[2] for text in known.remote_key_env]
     bases = [find_known(name) for name in (known.model, known.beside) if name]
     gated = any(base is not None and base.gated for base in bases)  # its owner's agreement belongs to an account
-    on_the_hub = gated or known.publish_to or (known.durable or "").startswith("hf://")
+    on_the_hub = gated or known.publish_to or known.durable.startswith("hf://")
     return [*dict.fromkeys(names), *(["HF_TOKEN"] if on_the_hub else [])]
-
-
-def durable_of(flags: str) -> str:
-    """What `--durable` names among these flags, or ""."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--durable", default="")
-    return parser.parse_known_args(shlex.split(flags))[0].durable
 
 
 def read_wanted(arguments: argparse.Namespace) -> Wanted:
@@ -225,43 +195,8 @@ def read_wanted(arguments: argparse.Namespace) -> Wanted:
 # ---- what is done on the Hub
 
 
-def attempt(hub: "Hub", doing: str, act: "Callable[[HfApi], Answer]") -> Answer:
-    """What `act` gets; what a Space alone can be refused for is told here, all else as the project tells it."""
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-
-    def act_or_tell(api: "HfApi") -> Answer:
-        try:
-            return act(api)
-        except HfHubHTTPError as error:
-            status = 404 if isinstance(error, RepositoryNotFoundError) else error.response.status_code
-            if status not in REFUSALS:
-                raise
-            said = hub.scrub(error.server_message or str(error).splitlines()[0])
-        why, fix = REFUSALS[status]
-        raise StudioError(f"{doing} did not work ({status}).", f"{why} The Hub says: {said}", fix)
-
-    return hub.ask(doing, ADMIN, act_or_tell)
-
-
-def check_hardware(hub: "Hub", hardware: str) -> None:
-    """Raises `InvalidData` for a flavor that neither the Hub nor its client knows, before anything is made."""
-    from huggingface_hub import SpaceHardware
-
-    offered = attempt(hub, "The list of hardware", lambda api: api.list_spaces_hardware())
-    prices = {one.name: f"{one.name} (${one.unit_cost_usd * 60:.2f}/h)" for one in offered}
-    known = {flavor.value: flavor.value for flavor in SpaceHardware} | prices
-    if hardware not in known:
-        raise InvalidData(
-            f"There is no hardware {hardware!r} for Spaces.",
-            f"The Hub offers {', '.join(prices.values())}, and ZeroGPU as {ZERO_GPU}.",
-            "Name one of these with --hardware.",
-        )
-
-
 def check_flags(wanted: Wanted) -> None:
     """Ends the program, with what is wrong, for flags with which the Space's `app.py` would not start."""
-    from rlhfv.settings import parse_app_arguments
-
     given = {name: os.environ.get(name) for name in wanted.secrets}
     os.environ.update(wanted.secrets)
     try:
@@ -282,7 +217,7 @@ def check_ours(repo: str, present: dict[str, list[str]]) -> None:
         )
 
 
-def tell_missing(hub: "Hub", repo: str, flags: str, given: dict[str, str], says: Callable) -> None:
+def tell_missing(hub: Hub, repo: str, flags: str, given: dict[str, str], says: Callable) -> None:
     """Names the secrets that the Space's flags need and it does not have; they are never copied with a Space."""
     needed = needed_secrets(flags)
     if not needed:
@@ -299,107 +234,14 @@ def tell_shared_place(source: str, repo: str, variables: dict[str, str], wanted:
     if place.startswith("hf://") and DURABLE_VARIABLE not in wanted.variables:
         says(f"warning    {DURABLE_VARIABLE}={place} is where {source} keeps its copy; two Spaces cannot share it:")
         says(f"           python spaces/deploy.py --to {repo} --bucket NS/NAME")
-    place = durable_of(variables.get(FLAGS_VARIABLE, ""))
+    place = read_flags(variables.get(FLAGS_VARIABLE, "")).durable
     if place.startswith("hf://") and FLAGS_VARIABLE not in wanted.variables:
         says(f"warning    --durable {place} is where {source} keeps its copy; two Spaces cannot share it:")
         says(f'           python spaces/deploy.py --to {repo} --flags "…" --bucket NS/NAME, without --durable')
 
 
-def make_volume(bucket: str):
-    from huggingface_hub import Volume
-
-    return Volume(type="bucket", source=bucket, mount_path=MOUNT)
-
-
-def make_bucket(hub: "Hub", bucket: str, make: bool = True) -> None:
-    """Sees to it that there is this bucket, unless not to `make` it. Raises `InvalidData` for one that is public."""
-    from huggingface_hub.errors import BucketNotFoundError
-
-    def make_and_look(api: "HfApi") -> bool:
-        if make:
-            api.create_bucket(bucket, private=True, exist_ok=True)
-        try:
-            return api.bucket_info(bucket).private
-        except BucketNotFoundError:
-            if make:
-                raise
-            return True
-
-    if not attempt(hub, f"The bucket {bucket}", make_and_look):
-        raise InvalidData(
-            f"The bucket {bucket} is public.",
-            "The copy of the studio in it holds everybody's corrections and the key that signs the visitors' cookies.",
-            "Make it private in its settings on the Hub, or name another with --bucket.",
-        )
-
-
-def as_pairs(values: dict[str, str]) -> list[dict[str, str]] | None:
-    return [{"key": key, "value": value} for key, value in values.items()] or None
-
-
-def create(hub: "Hub", repo: str, wanted: Wanted, private: bool, says: Callable) -> None:
-    """An empty Space with all that it is told."""
-    if wanted.bucket:
-        make_bucket(hub, wanted.bucket)
-    attempt(
-        hub,
-        f"The creation of the Space {repo}",
-        lambda api: api.create_repo(
-            repo,
-            repo_type="space",
-            space_sdk="gradio",
-            private=private,
-            space_hardware=wanted.hardware or None,
-            space_secrets=as_pairs(wanted.secrets),
-            space_variables=as_pairs(wanted.variables),
-            space_volumes=[make_volume(wanted.bucket)] if wanted.bucket else None,
-        ),
-    )
-    says(f"created    {repo}, {'private' if private else 'public'}, on {wanted.hardware or 'CPU Basic'}")
-    tell_wanted(wanted, says)
-
-
-def tell_wanted(wanted: Wanted, says: Callable) -> None:
-    for name, value in wanted.variables.items():
-        says(f"variable   {name}={value}")
-    for name in wanted.secrets:
-        says(f"secret     {name}, from the environment here")
-    if wanted.bucket:
-        says(f"bucket     {wanted.bucket} at {MOUNT}")
-
-
-def adjust(hub: "Hub", repo: str, wanted: Wanted, dry: bool, says: Callable) -> bool:
-    """Brings what a Space that is there is told to what is wanted. True if there was anything to do."""
-    runtime = attempt(hub, f"The look at {repo}", lambda api: api.get_space_runtime(repo))
-    known = attempt(hub, f"The look at the variables of {repo}", lambda api: api.get_space_variables(repo))
-    variables = {
-        name: value for name, value in wanted.variables.items() if name not in known or known[name].value != value
-    }
-    others = [volume for volume in runtime.volumes or [] if volume.mount_path != MOUNT]
-    mounted = [volume.source for volume in runtime.volumes or [] if volume.mount_path == MOUNT]
-    bucket = wanted.bucket if wanted.bucket and mounted != [wanted.bucket] else ""
-    if wanted.bucket:
-        make_bucket(hub, wanted.bucket, make=bool(bucket) and not dry)
-    steps: list[tuple[str, Callable[[HfApi], object]]] = []
-    for name, value in variables.items():
-        steps.append((f"The variable {name}", lambda api, n=name, v=value: api.add_space_variable(repo, n, v)))
-    for name, value in wanted.secrets.items():
-        steps.append((f"The secret {name}", lambda api, n=name, v=value: api.add_space_secret(repo, n, v)))
-    if bucket:
-        volumes = [*others, make_volume(bucket)]
-        steps.append((f"The volume {MOUNT}", lambda api: api.set_space_volumes(repo, volumes)))
-    if hardware := wanted.hardware if wanted.hardware != (runtime.requested_hardware or runtime.hardware) else "":
-        steps.append((f"The hardware {hardware}", lambda api: api.request_space_hardware(repo, hardware)))
-    for doing, act in [] if dry else steps:
-        attempt(hub, doing, act)
-    tell_wanted(Wanted(variables, wanted.secrets, bucket=bucket), says)
-    if hardware:
-        says(f"hardware   {hardware}, was {runtime.requested_hardware or runtime.hardware}")
-    return bool(steps)
-
-
 def deploy(
-    hub: "Hub",
+    hub: Hub,
     repo: str,
     wanted: Wanted,
     private: bool,
@@ -409,7 +251,6 @@ def deploy(
 ) -> int:
     """Creates the Space `repo` or brings it up to date, with one commit of what differs; `recorded` and `photos` are
     as in `choose_for_space`."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     def says(line: str) -> None:
         show(f"would be: {line}" if dry else line)
@@ -432,26 +273,13 @@ def deploy(
         create(hub, repo, wanted, private, says)
         head = hub.head(repo, "space")
         present = hub.files(repo, head, "space")
-    flags = wanted.variables.get(FLAGS_VARIABLE) or (flags_of(hub, repo) if head else "")
+    flags = wanted.variables.get(FLAGS_VARIABLE) or (read_variables(hub, repo).get(FLAGS_VARIABLE, "") if head else "")
     files = read_files(flags, shown)
     changes = compare(files, present)
     if changes and not dry:
-        operations = [
-            *(CommitOperationAdd(target, files[target]) for target in changes.new + changes.changed),
-            *(CommitOperationDelete(path) for path in changes.gone),
-        ]
-        made = attempt(
-            hub,
-            f"The push to {repo}",
-            lambda api: api.create_commit(
-                repo,
-                operations,
-                commit_message=f"Studio: {changes}",
-                repo_type="space",
-                parent_commit=head,
-            ),
-        )
-        says(f"committed  {changes} ({count(len(files), 'file')} in all): {made.commit_url}")
+        added = {target: files[target] for target in changes.new + changes.changed}
+        address = commit(hub, repo, head, added, changes.gone, f"Studio: {changes}")
+        says(f"committed  {changes} ({count(len(files), 'file')} in all): {address}")
     elif changes:
         for word, paths in (("new", changes.new), ("changed", changes.changed), ("deleted", changes.gone)):
             for path in paths:
@@ -463,38 +291,12 @@ def deploy(
     return 0
 
 
-def flags_of(hub: "Hub", repo: str) -> str:
-    """What `app.py` is started with in that Space."""
-    known = attempt(hub, f"The look at the variables of {repo}", lambda api: api.get_space_variables(repo))
-    return known[FLAGS_VARIABLE].value if FLAGS_VARIABLE in known else ""
-
-
-def duplicate(hub: "Hub", source: str, repo: str, wanted: Wanted, private: bool) -> int:
-    """A copy of somebody's Space: files and variables come along, secrets do not."""
-    if wanted.hardware:
-        check_hardware(hub, wanted.hardware)
-    if wanted.bucket:
-        make_bucket(hub, wanted.bucket)
-    made = attempt(
-        hub,
-        f"The duplication of {source} as {repo}",
-        lambda api: api.duplicate_repo(
-            source,
-            repo,
-            repo_type="space",
-            private=private,
-            space_hardware=wanted.hardware or None,
-            space_secrets=as_pairs(wanted.secrets),
-            space_variables=as_pairs(wanted.variables),
-            space_volumes=[make_volume(wanted.bucket)] if wanted.bucket else None,
-        ),
-    )
-    show(f"duplicated {source} as {repo}, {'private' if private else 'public'}: {made}")
-    tell_wanted(wanted, show)
-    known = attempt(hub, f"The look at the variables of {repo}", lambda api: api.get_space_variables(repo))
-    flags = known[FLAGS_VARIABLE].value if FLAGS_VARIABLE in known else ""
-    tell_missing(hub, repo, flags, wanted.secrets, show)
-    tell_shared_place(source, repo, {name: one.value for name, one in known.items()}, wanted, show)
+def copy(hub: Hub, source: str, repo: str, wanted: Wanted, private: bool) -> int:
+    """Duplicates somebody's Space, and names what did not come along with it and what should not have."""
+    duplicate(hub, source, repo, wanted, private, show)
+    variables = read_variables(hub, repo)
+    tell_missing(hub, repo, variables.get(FLAGS_VARIABLE, ""), wanted.secrets, show)
+    tell_shared_place(source, repo, variables, wanted, show)
     return 0
 
 
@@ -525,16 +327,13 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.dry_run and not arguments.to:
         list_sizes()
         return 0
-    from rlhfv.publishing.hub import Hub, require_repo_id
-    from rlhfv.services.publishing import read_machine_token
-
     wanted = read_wanted(arguments)
     hub = Hub(read_machine_token())
     source = require_repo_id(arguments.source) if arguments.source else ""
     person = attempt(hub, "The look at the token", lambda api: api.whoami())["name"]
     repo = require_repo_id(arguments.to or f"{person}/{source.partition('/')[2] or NAME}")
     if source:
-        return duplicate(hub, source, repo, wanted, arguments.private)
+        return copy(hub, source, repo, wanted, arguments.private)
     photographs = (arguments.recorded, arguments.photos)
     return deploy(hub, repo, wanted, arguments.private, arguments.dry_run, *photographs)
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ FLOORS = {
     "cli": 6,
     "studio": 6,
 }
-ROOMS = dict.fromkeys(("errors", "settings", "remote_voices", "run_folder"), "ground")
+ROOMS = dict.fromkeys(("errors", "settings", "judge_flags", "remote_voices", "run_folder", "units"), "ground")
 ROOMS |= {"commands": "cli", "__main__": "cli"}
 FLOORS["ground"] = 0
 HEAVY = ("torch", "transformers", "gradio", "huggingface_hub", "peft", "datasets")
@@ -36,6 +37,11 @@ HEAVY = ("torch", "transformers", "gradio", "huggingface_hub", "peft", "datasets
 def module_of(file):
     parts = file.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def known_modules():
+    return {module_of(file) for file in FILES}
 
 
 def room_of(module):
@@ -49,7 +55,6 @@ def imports_of(file, tree):
     """(line, name of the imported module, inside a function) of each import of a file; relative ones are resolved."""
     module = module_of(file)
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    known = {module_of(other) for other in FILES}
     inside = {
         id(node)
         for function in ast.walk(tree)
@@ -67,9 +72,10 @@ def imports_of(file, tree):
                 base = ".".join([*above, *filter(None, [node.module])])
             for name in node.names:
                 full = f"{base}.{name.name}"
-                yield node.lineno, full if full in known else base, id(node) in inside
+                yield node.lineno, full if full in known_modules() else base, id(node) in inside
 
 
+@cache
 def trees():
     return [(file, ast.parse(file.read_text(encoding="utf-8"))) for file in FILES]
 

@@ -1,11 +1,15 @@
 """What `make` would do: install what is missing once, and say what the machine lacks."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.browser.conftest import LONGEST as LONGEST_PAGES
+from tests.conftest import LONGEST
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALL_CHROMIUM = ROOT / "tests" / "browser" / "install_chromium.sh"
@@ -60,6 +64,25 @@ def test_a_second_start_installs_nothing(project):
     assert installs(plan(project, "app")) == [] and installs(plan(project, "test")) == ["tests/requirements.txt"]
     age(project / "requirements.txt", 0)
     assert installs(plan(project, "app")) == ["requirements.txt"]
+
+
+def test_what_drives_a_browser_lies_in_the_folder_that_make_test_runs_by_itself(project):
+    """So that no worker imports what it does not run, and nothing is left out between two stages."""
+    runs = [command.partition(" -m pytest ")[2] for command in plan(project, "test") if " -m pytest " in command]
+    assert [run.partition(" -n ")[0].strip() for run in runs] == [
+        '--ignore=tests/browser -m "not slow"',
+        'tests/browser -m "not slow and not timed"',
+        'tests/browser -m "timed and not slow"',
+    ]
+    mark = re.compile(r"pytest\.mark\.(browser|timed)\b")
+    marked = {file for file in (ROOT / "tests").rglob("test_*.py") if mark.search(file.read_text(encoding="utf-8"))}
+    assert marked == set((ROOT / "tests" / "browser").rglob("test_*.py"))
+
+
+def test_what_is_begun_first_is_there():
+    tests = ROOT / "tests"
+    files = [tests / name for name in LONGEST] + [tests / "browser" / f"test_{name}.py" for name in LONGEST_PAGES]
+    assert [file for file in files if not file.is_file()] == []
 
 
 def test_a_python_that_is_too_old_is_told(project):

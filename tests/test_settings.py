@@ -243,3 +243,39 @@ def test_names_that_a_proxy_passes_on(capsys):
         with pytest.raises(SystemExit):
             parse("--public-host", wrong)
         assert "no name of a host" in capsys.readouterr().err
+
+
+# ---- the judge
+
+JUDGE = ("--judge", "https://api.openai.com/v1#gpt-4o")
+
+
+def test_the_app_takes_the_judge_of_the_verbs_and_keeps_no_key(monkeypatch, tmp_path):
+    assert parse().judge is None and settings_from_arguments(Namespace(data_dir=None)).judge is None
+    judge = parse(*JUDGE).judge
+    assert (judge.voice.server, judge.voice.model, judge.voice.flag) == ("api.openai.com", "gpt-4o", "--judge")
+    assert (judge.prompt, judge.at_once, judge.voice.read_key()) == (None, 4, "")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-judges-own-key")
+    (tmp_path / "words.txt").write_text("{question}")
+    words = ("--judge-key-env", "OPENAI_API_KEY", "--judge-prompt", tmp_path / "words.txt", "--judge-at-once", 2)
+    settings = parse(*JUDGE, *words)
+    assert settings.judge.voice.read_key() == "sk-judges-own-key" and "sk-judges" not in repr(settings)
+    assert (settings.judge.prompt, settings.judge.at_once) == (tmp_path.resolve() / "words.txt", 2)
+    assert settings.remotes == () and settings.model == DEMO_MODEL, "a judge is no voice of the chat"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--judge", "gpt-4o"], "names no judge"),
+        ([*JUDGE, "--judge-key-env", "NOT_SET_ANYWHERE"], "no key for 'gpt-4o' in the variable"),
+        ([*JUDGE, "--judge-key-env", "sk-secret"], "no key for 'gpt-4o' in the variable that was named"),
+        (["--judge-key-env", "PATH"], "No judge is named"),
+        ([*JUDGE, "--judge-prompt", "/nowhere"], "--judge-prompt"),
+    ],
+)
+def test_a_judge_that_cannot_be_asked_is_told_at_the_start(words, told, capsys):
+    with pytest.raises(SystemExit):
+        parse(*words)
+    error = capsys.readouterr().err
+    assert told in error and "sk-secret" not in error

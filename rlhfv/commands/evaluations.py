@@ -47,6 +47,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.benchmark:
         return _measure(arguments)
+    if arguments.remote:
+        raise InvalidData(
+            "--remote is for the field's benchmarks.",
+            "Drawn scenes are for the demo model and its adapters: their run knows no servers.",
+            "Leave it out, or name a benchmark with --benchmark.",
+        )
     services, actor = open_services(arguments)
     offered = services.host.world_adapters(actor)
     voices = [find_voice(offered, voice) for voice in arguments.voice] or [voice.id for voice in offered]

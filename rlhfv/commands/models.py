@@ -4,6 +4,7 @@ import argparse
 
 from rlhfv.commands.terminal import show, show_json
 from rlhfv.models.known import KNOWN, Known
+from rlhfv.units import human_bytes
 
 
 def add_flags(verb: argparse.ArgumentParser) -> None:
@@ -11,7 +12,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
 
 
 def models(arguments: argparse.Namespace) -> None:
-    from rlhfv.models.catalog import available_memory, choose_device, gigabytes
+    from rlhfv.models.catalog import available_memory, choose_device
 
     chosen = [one for one in KNOWN if arguments.name in (None, one.name, one.source)] or [_none(arguments.name)]
     device = choose_device()
@@ -19,10 +20,11 @@ def models(arguments: argparse.Namespace) -> None:
     if arguments.json:
         return show_json({"device": device.type, "free": free, "models": [_row(one) for one in chosen]})
     show(
-        f"{gigabytes(free)} are free on {device.type}. Answers take more than the weights, which are listed here:", ""
+        f"{human_bytes(free)} are free on {device.type}. Answers take more than the weights, which are listed here:",
+        "",
     )
     for one in chosen:
-        show(f"{one.name:<16}{gigabytes(int(one.weights)):<12}{_pair(one):<34}{one.licence}")
+        show(f"{one.name:<16}{human_bytes(one.weights):<12}{_pair(one):<34}{one.licence}")
         if arguments.name:
             show("", f"source: {one.source}", f"its makers: {one.makers}", f"here: {_decoding(one)}", one.note)
     show("", "Start with one: python app.py --model NAME. The commit that comes first is noted and kept.")

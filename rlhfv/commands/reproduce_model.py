@@ -1,7 +1,6 @@
 """`reproduce --model … --data …`: DDPO against plain DPO on a real model, from its pairs to the page."""
 
 import argparse
-import json
 import re
 import signal
 import threading
@@ -182,11 +181,11 @@ def _pin_base(entry: "Entry", work: Path):
     """The base with the commit that this work folder was begun with, and its identity."""
     from dataclasses import replace
 
-    from rlhfv.evaluation.reproduce import write_json
+    from rlhfv.evaluation.reproduce import read_kept, write_json
     from rlhfv.services.reproducing import identify_base
 
     file = work / "base.json"
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    known = read_kept(file, dict) if file.is_file() else {}
     base = identify_base(entry, known.get("revision") if known.get("name") == entry.source else None)
     if not entry.is_local:
         entry = replace(entry, revision=base.revision)

@@ -11,6 +11,7 @@ from rlhfv.runs import bundle
 from rlhfv.runs.leash import work_folder
 from rlhfv.runs.machine import machine_name, show_age, show_machine
 from rlhfv.settings import settings_from_arguments
+from rlhfv.units import human_bytes
 
 if TYPE_CHECKING:
     from rlhfv.runs.hub_runs import HubRuns
@@ -27,7 +28,7 @@ def pack(arguments: argparse.Namespace) -> None:
         return show_json({"run": run.id, "folder": str(folder)})
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     tell(
-        f"{one_line(run.title)}: {bundle.show_size(size)}. On another machine, with Python {bundle.python_version()}:",
+        f"{one_line(run.title)}: {human_bytes(size)}. On another machine, with Python {bundle.python_version()}:",
         f"  pip install -r {folder.name}/{bundle.REQUIREMENTS} {folder.name}/*.whl",
         f"  python -m rlhfv runs work {folder.name}",
     )

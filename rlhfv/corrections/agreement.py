@@ -19,6 +19,10 @@ class Agreement:
     """`items` double-corrected answers, their span F1 (0 to 1), and Cohen's kappa (-1 to 1) over all their words.
 
     Counts are summed over the items before they are divided, so a long answer weighs as much as its corrections do.
+    Exact: start and end of two spans are the same. Overlapping: they share a character, an insertion (an empty
+    span) lies inside or at the edge of the other; then precision and recall count each side's own spans. Kind and
+    replacement play no part. F1 between two annotators is what kappa tends to where "nothing is wrong here" cannot be
+    counted (G. Hripcsak, A. Rothschild, "Agreement, the F-Measure, and Reliability in Information Retrieval", 2005).
     """
 
     items: int
@@ -40,19 +44,9 @@ def measure_agreement(items: Iterable[tuple[str, tuple[Edit, ...], tuple[Edit, .
     )
 
 
-def span_f1(first: tuple[Edit, ...], second: tuple[Edit, ...], overlapping: bool = False) -> float:
-    """The F1 of the spans of one set of edits against those of the other, from 0 to 1; 1 where both are empty.
-
-    Exact: start and end are the same. Overlapping: the spans share a character, an insertion (an empty span) lies
-    inside or at the edge of the other; then precision and recall count each side's own spans. Kind and replacement
-    play no part. F1 between two annotators is what kappa tends to where "nothing is wrong here" cannot be counted
-    (G. Hripcsak, A. Rothschild, "Agreement, the F-Measure, and Reliability in Information Retrieval", 2005).
-    """
-    return _f1([(first, second)], _overlaps if overlapping else _is_same_span)
-
-
 def _f1(pairs: list[tuple[tuple[Edit, ...], tuple[Edit, ...]]], meet) -> float:
-    """2 P R / (P + R), with P and R the shares of either side's spans that meet one of the other side."""
+    """2 P R / (P + R), with P and R the shares of either side's spans that meet one of the other side; 1 where there
+    is none at all."""
     counts, met = [0, 0], [0, 0]
     for first, second in pairs:
         counts[0] += len(first)

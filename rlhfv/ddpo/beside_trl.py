@@ -6,6 +6,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -35,26 +36,16 @@ class _Clock(TrainerCallback):
         self.seconds.append(time.monotonic() - self.began)
 
 
-def train_with_trl(folder: RunFolder, output: Path) -> dict:
-    """Figures of the steps after the first: {"seconds_a_pair", "peak_memory" in bytes, "on_gpu", "first_loss"}.
-
-    TRL takes no history of text and pictures here: pairs with one are left out.
-    """
-    from datasets import Dataset
-    from peft import LoraConfig
-    from trl import DPOConfig, DPOTrainer
-
-    settings = folder.read_config()
-    config = TrainingConfig.from_dict(settings["training"])
-    base = load_base(find_base(settings["base"]), config)
-    pairs = [PreferencePair.from_row(row) for row in folder.read_rows()]
+def trl_rows(pairs: Iterable[PreferencePair], find_image: Callable[[str], Path]) -> list[dict]:
+    """The pairs as `DPOTrainer` takes them. It takes no history of text and pictures here: pairs with one are left
+    out."""
 
     def said(role: str, text: str) -> list[dict]:
         return [{"role": role, "content": text}]
 
-    rows = [
+    return [
         {
-            "images": [Image.open(folder.image_path(name)).convert("RGB") for name in pair.prompt.images],
+            "images": [Image.open(find_image(name)).convert("RGB") for name in pair.prompt.images],
             "prompt": said("user", pair.prompt.question),
             "chosen": said("assistant", pair.chosen),
             "rejected": said("assistant", pair.rejected),
@@ -62,6 +53,18 @@ def train_with_trl(folder: RunFolder, output: Path) -> dict:
         for pair in pairs
         if not pair.prompt.history
     ]
+
+
+def train_with_trl(folder: RunFolder, output: Path) -> dict:
+    """Figures of the steps after the first: {"seconds_a_pair", "peak_memory" in bytes, "on_gpu", "first_loss"}."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import DPOConfig, DPOTrainer
+
+    settings = folder.read_config()
+    config = TrainingConfig.from_dict(settings["training"])
+    base = load_base(find_base(settings["base"]), config)
+    rows = trl_rows((PreferencePair.from_row(row) for row in folder.read_rows()), folder.image_path)
     clock = _Clock()
     trainer = DPOTrainer(
         model=base.model,

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
+from rlhfv.units import human_seconds
+
 FAR = 2.0
 """A factor by which an estimate may miss before it is called wrong, if it misses by `NEAR` seconds at least."""
 NEAR = 15
@@ -40,7 +42,7 @@ def own_peak() -> int:
 
 
 def describe_estimate(seconds: float, memory: float, on_gpu: bool) -> str:
-    return f"Estimated: about {_time(seconds)}, and {_size(memory)} at the peak{_where(on_gpu)}."
+    return f"Estimated: about {human_seconds(seconds)}, and {_size(memory)} at the peak{_where(on_gpu)}."
 
 
 def describe_outcome(results: dict | None) -> str:
@@ -48,8 +50,10 @@ def describe_outcome(results: dict | None) -> str:
     figures = (results or {}).get("figures") or {}
     if not all(figures.get(name) for name in ("seconds", "memory", "estimated_seconds", "estimated_memory")):
         return ""
-    took = f"It took {_time(figures['seconds'])}, and {_size(figures['memory'])} at the peak"
-    estimated = f"estimated were {_time(figures['estimated_seconds'])} and {_size(figures['estimated_memory'])}"
+    took = f"It took {human_seconds(figures['seconds'])}, and {_size(figures['memory'])} at the peak"
+    estimated = (
+        f"estimated were {human_seconds(figures['estimated_seconds'])} and {_size(figures['estimated_memory'])}"
+    )
     wrong = [
         f"the {what} came out {_factor(figures[name] / figures[f'estimated_{name}'])}"
         for what, name in (("time", "seconds"), ("memory", "memory"))
@@ -70,10 +74,3 @@ def _where(on_gpu: bool) -> str:
 
 def _size(count: float) -> str:
     return f"{count / 1e9:.2f} GB"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

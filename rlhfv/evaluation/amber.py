@@ -20,7 +20,7 @@ from rlhfv.evaluation.files import WantedFile, require_files, sha256_of
 from rlhfv.evaluation.nouns import METHOD, find_nouns
 from rlhfv.evaluation.score import Fault, Item, Measure, Score, share
 from rlhfv.evaluation.vectors import read_vectors, similarities
-from rlhfv.evaluation.yes_no import AMBER_READINGS, LENIENT, NEITHER, NO
+from rlhfv.evaluation.yes_no import AMBER_READINGS, LENIENT, NEITHER, NO, YES
 
 GENERATIVE, DISCRIMINATIVE = "amber-generative", "amber-discriminative"
 EXACT, SIMILAR = "exact", "similar"
@@ -104,15 +104,18 @@ def read_discriminative_items(folder: Path) -> list[Item]:
 
 def read_generative_keys(folder: Path) -> GenerativeKeys:
     require_files(folder, GENERATIVE_WANTED)
-    rows = _annotations(folder, "generative", columns=("truth", "hallu"))
+    rows = _annotations(folder, "generative", truth=_are_words, hallu=_are_words)
     words = {str(row["id"]): (tuple(row["truth"]), tuple(row["hallu"])) for row in rows}
-    safe = frozenset((folder / "safe_words.txt").read_text(encoding="utf-8").splitlines()) - {""}
-    return GenerativeKeys(words, _load(folder, "relation.json"), safe)
+    safe = frozenset(_read(folder, "safe_words.txt").splitlines()) - {""}
+    related = _read(folder, "relation.json", json.loads)
+    if not isinstance(related, dict) or not all(map(_are_words, related.values())):
+        raise _broken(folder / "relation.json", "it is no object that lists words for each word")
+    return GenerativeKeys(words, related, safe)
 
 
 def read_discriminative_keys(folder: Path) -> dict[str, YesNoKey]:
     require_files(folder, DISCRIMINATIVE_WANTED)
-    rows = _annotations(folder, *DIMENSIONS, columns=("truth",))
+    rows = _annotations(folder, *DIMENSIONS, truth=(YES, NO).__contains__)
     images = {row["id"]: row["image"] for row in _discriminative_rows(folder)}
     return {str(row["id"]): YesNoKey(DIMENSIONS[row["type"]], row["truth"], images.get(row["id"], "")) for row in rows}
 
@@ -397,38 +400,44 @@ def _item(row, group=""):
 
 
 def _queries(folder, path):
-    rows = _rows(folder, path)
-    _require(folder / path, rows, "query", "image")
-    return rows
+    return _require(folder / path, _rows(folder, path), query=_is_text, image=_is_text)
 
 
-def _annotations(folder, *types, columns):
-    rows = _rows(folder, "annotations.json")
-    _require(folder / "annotations.json", rows, "type")
+def _annotations(folder, *types, **columns):
+    rows = _require(folder / "annotations.json", _rows(folder, "annotations.json"), type=_is_text)
     for place, row in enumerate(rows, 1):
         if row["id"] != place:
             raise _broken(folder / "annotations.json", f"its entry {place:,} has the id {row['id']!r:.40}")
-    rows = [row for row in rows if row["type"] in types]
-    _require(folder / "annotations.json", rows, *columns)
-    return rows
+    return _require(folder / "annotations.json", [row for row in rows if row["type"] in types], **columns)
 
 
-def _require(path, rows, *columns):
+def _require(path, rows, **columns):
     for row in rows:
         if missing := [column for column in columns if column not in row]:
             raise _broken(path, f"the entry with the id {row['id']} has no {' and no '.join(missing)}")
+        if wrong := next((column for column, fits in columns.items() if not fits(row[column])), None):
+            raise _broken(path, f"the {wrong} of the entry with the id {row['id']} is {row[wrong]!r:.40}")
+    return rows
 
 
 def _rows(folder, name):
-    rows = _load(folder, name)
+    rows = _read(folder, name, json.loads)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and isinstance(row.get("id"), int) for row in rows):
         raise _broken(folder / name, "it is no list of entries with an id")
     return rows
 
 
-def _load(folder, name):
+def _is_text(value):
+    return isinstance(value, str)
+
+
+def _are_words(value):
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _read(folder, name, parse=str):
     try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
+        return parse((folder / name).read_text(encoding="utf-8"))
     except ValueError as error:
         raise _broken(folder / name, str(error)) from error
 

@@ -27,15 +27,6 @@ class Answers(dict[str, str]):
         self.form, self.problems, self.notes = form, tuple(problems), tuple(notes)
 
 
-def detect_format(path: Path) -> str:
-    """The name of the format of a file of answers.
-
-    Raises:
-        InvalidData: it cannot be read, or looks like none of the formats.
-    """
-    return _recognise(path, _rows(path)).name
-
-
 def read_answers_file(path: Path, items: Sequence[Item], form: str = "") -> Answers:
     """The answers of a file to these items; every row that is none is named in `problems`. A format that is not named
     is recognised. A row of another part of the benchmark than the items' is passed over.

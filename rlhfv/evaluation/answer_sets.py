@@ -108,6 +108,9 @@ class AnswerFolder:
             stamp, facts = Stamp.from_dict(row["stamp"]), {name: row[name] for name in ("title", "created", "total")}
             rest = {"voice": row["voice"], "owner": row["owner"], "notes": tuple(row["notes"])}
             rest["keep"] = row.get("keep") is True
+            texts = (row["title"], row["created"], row["voice"], row["owner"], *row["notes"])
+            if not all(isinstance(text, str) for text in texts) or not isinstance(row["total"], int):
+                raise TypeError("a field of another kind")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidData(
                 f"The set of answers {self.id!r} cannot be read.",
@@ -200,7 +203,7 @@ class AnswerFolder:
         """The score that was counted from the same, None where there is none that can be read."""
         try:
             return from_row(json.loads((self.path / SCORES / f"{key}.json").read_bytes()), measures)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
 
@@ -209,8 +212,9 @@ def _tell(path: str, changed: int, size: int) -> tuple[int, list[str], list[str]
     """Of the answers of a folder, as they are since `changed`: how many, the names that a server gave its model, and
     what it did not take."""
     rows = AnswerFolder(Path(path)).rows().values()
-    served = sorted({row["served"] for row in rows if row.get("served")})
-    return len(rows), served, sorted({name for row in rows for name in row.get("left_out", ())})
+    served = {row["served"] for row in rows if isinstance(row.get("served"), str)} - {""}
+    left_out = [row["left_out"] for row in rows if isinstance(row.get("left_out"), list)]
+    return len(rows), sorted(served), sorted({name for names in left_out for name in names if isinstance(name, str)})
 
 
 def open_set(root: Path, id: str) -> AnswerFolder:

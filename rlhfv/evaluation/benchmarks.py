@@ -18,7 +18,7 @@ from rlhfv.evaluation.files import ListedFile, WantedFile, list_files, require_f
 from rlhfv.evaluation.score import Item, Measure, Score
 
 if TYPE_CHECKING:  # what asks judges loads the Hub's client, which not every command needs
-    from rlhfv.evaluation.judge import Judge
+    from rlhfv.evaluation.judge import Asked, Judge
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ class Resources:
 class Benchmark:
     """A benchmark. Its functions get the folder `place` below the user's. `wanted` names files in `place`, `questions`
     those that what is asked depends on; the first of `variants` is taken where none is named, `judged` ones need a
-    judge and those `by_vectors` word vectors. `measures` are its figures where they do not depend on the answers: then
-    a score is kept on the disk.
+    judge and those `by_vectors` word vectors. `to_judge` says what a judge is asked about answers, in the words of a
+    file where one is given. `measures` are its figures where they do not depend on the answers: then a score is kept
+    on the disk.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Benchmark:
     read: Callable[[Path], list[Item]]
     count: Callable[[Path, Mapping[str, str], str, Resources], Score]
     judged: frozenset[str] = frozenset()
+    to_judge: "Callable[[Path, Mapping[str, str], Path | None], Asked] | None" = None
     by_vectors: frozenset[str] = frozenset()
     measures: tuple[Measure, ...] = ()
     forms: tuple[str, ...] = ("llava",)
@@ -137,7 +139,7 @@ def _amber_discriminative(folder: Path, answers: Mapping[str, str], variant: str
 
 
 def _chair(folder: Path, answers: Mapping[str, str], variant: str, resources: Resources) -> Score:
-    return chair.score_folder(folder, answers, variant)
+    return chair.score_folder(folder, answers)
 
 
 def _object_halbench(folder: Path, answers: Mapping[str, str], variant: str, resources: Resources) -> Score:
@@ -150,8 +152,14 @@ def _object_halbench(folder: Path, answers: Mapping[str, str], variant: str, res
     return replace(score, notes=(*score.notes, *found.notes))
 
 
+def _objects_to_judge(folder: Path, answers: Mapping[str, str], prompt_file: Path | None) -> "Asked":
+    from rlhfv.evaluation import judged_objects
+
+    return judged_objects.asked(object_halbench.read_items(folder), answers, prompt_file)
+
+
 def _over_generalisation(folder: Path, answers: Mapping[str, str], variant: str, resources: Resources) -> Score:
-    return over_generalisation.score_folder(folder, answers, variant)
+    return over_generalisation.score_folder(folder, answers)
 
 
 def _mmhal(folder: Path, answers: Mapping[str, str], variant: str, resources: Resources) -> Score:
@@ -160,10 +168,10 @@ def _mmhal(folder: Path, answers: Mapping[str, str], variant: str, resources: Re
     return mmhal.score(mmhal.read_keys(folder), answers, variant, resources.judge)
 
 
-def _llava_bench(folder: Path, answers: Mapping[str, str], variant: str, resources: Resources) -> Score:
-    from rlhfv.evaluation import llava_bench
+def _mmhal_to_judge(folder: Path, answers: Mapping[str, str], prompt_file: Path | None) -> "Asked":
+    from rlhfv.evaluation import mmhal
 
-    return llava_bench.score(llava_bench.read_keys(folder), answers, variant, resources.judge)
+    return mmhal.asked(mmhal.read_keys(folder), answers, prompt_file)
 
 
 def _pope(split: str) -> Benchmark:
@@ -179,6 +187,30 @@ def _pope(split: str) -> Benchmark:
         count=lambda folder, answers, variant, _: pope.score(pope.read_questions(folder, split), answers, variant),
         measures=pope.MEASURES,
         forms=("pope", "llava"),
+    )
+
+
+def _llava_bench(name: str, title: str, wanted: Sequence[WantedFile]) -> Benchmark:
+    from rlhfv.evaluation import llava_bench
+
+    def count(folder: Path, answers: Mapping[str, str], variant: str, resources: Resources) -> Score:
+        return llava_bench.score(llava_bench.read_keys(folder), answers, variant, resources.judge)
+
+    def to_judge(folder: Path, answers: Mapping[str, str], prompt_file: Path | None) -> "Asked":
+        return llava_bench.asked(llava_bench.read_keys(folder), answers, prompt_file)
+
+    return Benchmark(
+        name=name,
+        title=title,
+        place=name,
+        wanted=wanted,
+        questions=(wanted[0].path,),
+        variants=llava_bench.VARIANTS,
+        read=llava_bench.read_items,
+        count=count,
+        judged=frozenset(llava_bench.VARIANTS),
+        to_judge=to_judge,
+        forms=("llava",),
     )
 
 
@@ -217,6 +249,7 @@ def benchmarks() -> dict[str, Benchmark]:
                 read=object_halbench.read_items,
                 count=_object_halbench,
                 judged=frozenset({object_halbench.JUDGED}),
+                to_judge=_objects_to_judge,
                 measures=object_halbench.MEASURES,
                 forms=("object-halbench", "llava"),
             ),
@@ -256,32 +289,11 @@ def benchmarks() -> dict[str, Benchmark]:
                 read=mmhal.read_items,
                 count=_mmhal,
                 judged=frozenset(mmhal.VARIANTS),
+                to_judge=_mmhal_to_judge,
                 forms=("mmhal", "llava"),
             ),
-            Benchmark(
-                name="llava-bench",
-                title="LLaVA-Bench (COCO)",
-                place="llava-bench",
-                wanted=llava_bench.WANTED,
-                questions=(llava_bench.WANTED[0].path,),
-                variants=llava_bench.VARIANTS,
-                read=llava_bench.read_items,
-                count=_llava_bench,
-                judged=frozenset(llava_bench.VARIANTS),
-                forms=("llava",),
-            ),
-            Benchmark(
-                name="llava-bench-wild",
-                title="LLaVA-Bench (in the wild)",
-                place="llava-bench-wild",
-                wanted=llava_bench.WILD_WANTED,
-                questions=(llava_bench.WILD_WANTED[0].path,),
-                variants=llava_bench.VARIANTS,
-                read=llava_bench.read_items,
-                count=_llava_bench,
-                judged=frozenset(llava_bench.VARIANTS),
-                forms=("llava",),
-            ),
+            _llava_bench("llava-bench", "LLaVA-Bench (COCO)", llava_bench.WANTED),
+            _llava_bench("llava-bench-wild", "LLaVA-Bench (in the wild)", llava_bench.WILD_WANTED),
             Benchmark(
                 name="over-generalisation",
                 title="Over-generalisation",

@@ -100,7 +100,8 @@ def read_items(folder: Path) -> list[Item]:
     listed = Path(folder, _LIST.path)
     if not listed.is_file():
         return coco_annotations.items(pictures, coco_annotations.draw(pictures, IMAGES), QUESTION)
-    ids = [coco_annotations.image_id(line.strip()) for line in listed.read_text().splitlines() if line.strip()]
+    lines = listed.read_text(encoding="utf-8", errors="replace").splitlines()  # what is no text is no image either
+    ids = [coco_annotations.image_id(line.strip()) for line in lines if line.strip()]
     ids = list(dict.fromkeys(ids))
     if strangers := [id for id in ids if id not in pictures]:
         raise InvalidData(
@@ -117,7 +118,7 @@ def read_keys(folder: Path, ids: Collection[str] | None = None) -> dict[str, fro
     return {id: one.truth for id, one in coco_annotations.read_annotations(folder, ids).items()}
 
 
-def score_folder(folder: Path, answers: Mapping[str, str], variant: str = "chair") -> Score:
+def score_folder(folder: Path, answers: Mapping[str, str]) -> Score:
     """`score` with the keys of a benchmark folder; answers about images that nobody asked about are scored too."""
     items = [item.id for item in read_items(folder)]
     asked = {coco_annotations.image_id(id) for id in answers} & set(items)

@@ -149,6 +149,8 @@ def _read_split(instances: Path, captions: Path, wanted: Collection[str] | None)
         file = captions
         texts: dict[str, list[str]] = {}
         for one in _load(captions)["annotations"]:
+            if not isinstance(one["caption"], str):
+                raise TypeError("a caption that is no text")
             texts.setdefault(str(one["image_id"]), []).append(one["caption"])
     except (KeyError, TypeError) as error:
         raise _unlike_coco(file, error) from error

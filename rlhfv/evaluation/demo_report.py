@@ -1,6 +1,5 @@
 """The page of the experiments on the demo world: arms out of the cells that are done, tables, and what was chosen."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from rlhfv.evaluation import over_generalisation, scene_score
 from rlhfv.evaluation.claims import check_claims
 from rlhfv.evaluation.demo_claims import NOT_TESTED, list_claims
 from rlhfv.evaluation.demo_world import SPLIT, read_answers
-from rlhfv.evaluation.reproduce import Cell, read_score
+from rlhfv.evaluation.reproduce import Cell, read_kept, read_score
 from rlhfv.evaluation.reproduce_demo import (
     BASE,
     BY_HABIT,
@@ -101,7 +100,7 @@ def count_used(cells: Sequence[Cell], work: Path) -> dict[str, str]:
     for cell in cells:
         card = cell.folder(work) / "adapter" / "rlhfv.json"
         if cell.arm and cell.is_done(work) and card.is_file():
-            used = json.loads(card.read_text(encoding="utf-8"))["pairs"]["count"]
+            used = read_kept(card, lambda row: int(row["pairs"]["count"]))
             counted.setdefault(cell.arm, []).append(used)
     given = {cell.arm: cell.settings.get("pairs", 0) for cell in cells}
     return {

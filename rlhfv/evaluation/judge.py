@@ -28,14 +28,17 @@ from rlhfv.evaluation.judge_words import (
     TOLD,
     UNREADABLE,
     USABLE,
+    Asked,
     Case,
     Judged,
+    Standing,
     Wording,
     is_asked_for,
 )
 from rlhfv.models.protocol import without_thought
 from rlhfv.models.refusals import (
     PATIENCE,
+    SHORTEST_KEY,
     Patience,
     Refused,
     ServerBusy,
@@ -55,8 +58,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 GIVE_UP = 3
 """Items in a row without a reply that counts, after which no more are asked: the rest would be paid for nothing."""
 _FATAL = (401, 402, 403, 404, 407)
-SHORTEST_KEY = 8
-"""Characters of a key worth hiding: a shorter one is a local server's "x", and stands in ordinary words too."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +86,28 @@ class Judge:
                 gave until then is kept, and the next call asks the rest.
             InvalidData: the key is not where it should be, or the file of replies cannot be written.
         """
-        requests = {case.id: _hash(self.voice.model, case.messages, wording) for case in cases}
-        first = dict(reversed([(requests[case.id], case) for case in cases]))
+        requests, first = self._requests(cases, wording)
         kept = read_log(self.log)
         if self._waiting(first, kept, read) and not self.stop.is_set():
             key = self.voice.read_key()
             with JudgeLog(self.log) as log:
+                log.name_judge(self.voice.model, self.prompt_file)
                 waiting = self._waiting(first, read_log(self.log), read)  # another one may have asked meanwhile
                 _Asking(self, wording, read, waiting, len(first), key, log).run()
             kept = read_log(self.log)
         return self._judged(requests, kept, wording, read)
+
+    def standing(self, asked: Asked) -> Standing:
+        """How much of it has a reply. Sends nothing."""
+        requests, first = self._requests(asked.cases, asked.wording)
+        waiting = {request for request, _ in self._waiting(first, read_log(self.log), asked.read)}
+        unjudged = sum(request in waiting for request in requests.values())
+        return Standing(len(first), len(waiting), len(requests), unjudged)
+
+    def _requests(self, cases: Sequence[Case], wording: Wording) -> tuple[dict[str, str], dict[str, Case]]:
+        """Item id → request, and request → the first item that makes it, last request first."""
+        requests = {case.id: _hash(self.voice.model, case.messages, wording) for case in cases}
+        return requests, dict(reversed([(requests[case.id], case) for case in cases]))
 
     def _waiting(self, first: Mapping[str, Case], kept: Kept, read) -> list[tuple[str, Case]]:
         """The requests to be sent, each with the first item that makes it: equal ones are sent once."""

@@ -1,13 +1,16 @@
 """What a judge was asked and what came back: one file that is only added to, a line an event, synced to the disk.
 
+    {"event": "judge", …, "model", "prompt"}                  before the first request of that judge in those words
     {"event": "asked", "request", "item", "time"}             written before each request is sent
     {"event": "reply", …, "server", "model", "finish_reason", "text", "left_out"}   it came, raw, whole or not
     {"event": "refused", …, "status", "words"}                the server took the request and gave none
     {"event": "unreached", …, "words"}                        the request never got there
     {"event": "lost", …, "words", "text"}                     the connection or the clock broke off what had begun
 
-`request` is the hash of model, messages and settings. A request that was asked without any of the four after it was
-under way when the process ended: whether the server finished it, and charged for it, cannot be known here.
+`request` is the hash of model, messages and settings. `prompt` is the sha256 of the file whose words were used, of
+which a copy lies beside this one, "" for the studio's own: with it can be told again what was asked. A request that
+was asked without any of the four after it was under way when the process ended: whether the server finished it, and
+charged for it, cannot be known here.
 """
 
 import fcntl
@@ -21,6 +24,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rlhfv.errors import InvalidData
+from rlhfv.evaluation.files import sha256_of
+
+
+@dataclass(frozen=True)
+class AskedJudge:
+    """Who was asked, by the name that it was asked for, and the sha256 of the prompt's file, "" for the studio's own
+    words."""
+
+    model: str
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,11 +52,12 @@ class Reply:
 
 @dataclass
 class Kept:
-    """What a file holds. `replies` are those of each request, oldest first; `events` how often each event stands
-    there; `unknown` requests, with repeats, ended in neither a reply nor a reason; `words` say why a request got no
-    reply; `torn` lines cannot be read.
+    """What a file holds. `judges` were asked, the first one first; `replies` are those of each request, oldest first;
+    `events` how often each event stands there; `unknown` requests, with repeats, ended in neither a reply nor a
+    reason; `words` say why a request got no reply; `torn` lines cannot be read.
     """
 
+    judges: list[AskedJudge] = field(default_factory=list)
     replies: dict[str, list[Reply]] = field(default_factory=dict)
     events: Counter = field(default_factory=Counter)
     lost: Counter = field(default_factory=Counter)
@@ -73,9 +87,14 @@ def read_log(path: Path) -> Kept:
         try:
             row = json.loads(line)
             event, request = row["event"], row["request"]
+            if event == "judge":
+                kept.judges.append(AskedJudge(str(row["model"]), str(row["prompt"])))
+                continue
+            _require_texts(event, request)
             if event == "reply":
-                fields = (row[name] for name in ("server", "model", "finish_reason", "text"))
+                fields = tuple(row[name] for name in ("server", "model", "finish_reason", "text"))
                 reply = Reply(request, *fields, tuple(row.get("left_out", ())))
+                _require_texts(*fields, *reply.left_out)
         except (ValueError, KeyError, TypeError):
             kept.torn += 1
             continue
@@ -94,17 +113,28 @@ def read_log(path: Path) -> Kept:
     return kept
 
 
+def _require_texts(*values) -> None:
+    if not all(isinstance(value, str) for value in values):
+        raise TypeError("a field that is no text")
+
+
+def kept_prompt(log: Path, prompt: str) -> Path:
+    """Where a copy of the prompt's file with that sha256 lies."""
+    return log.with_name(f"judge-prompt-{prompt}.txt")
+
+
 class JudgeLog:
     """The file open for adding. One process at a time asks and adds: two would pay twice for the same item.
 
-    Raises InvalidData where another one has it open or it cannot be written.
+    Raises InvalidData where another one has it open, its folder is gone, or it cannot be written.
     """
 
     def __init__(self, path: Path):
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "ab")  # noqa: SIM115 (closed by __exit__)
+        except FileNotFoundError:  # never a folder anew: that of answers which were deleted would hold this file alone
+            raise self._gone() from None
         except OSError as error:
             raise self._unwritable(error) from error
         try:
@@ -116,6 +146,9 @@ class JudgeLog:
                 "Two that ask at once would pay twice for the same item.",
                 "Wait until the other is done; what it got is used here too.",
             ) from None
+        if not os.fstat(self._file.fileno()).st_nlink:  # deleted between opening and locking it
+            self._file.close()
+            raise self._gone()
 
     def __enter__(self) -> "JudgeLog":
         try:
@@ -135,6 +168,18 @@ class JudgeLog:
     def __exit__(self, *_) -> None:
         self._file.close()
 
+    def name_judge(self, model: str, prompt_file: Path | None) -> None:
+        """Writes down who is asked from now on, and keeps the words of that file, unless they are known here."""
+        judge = AskedJudge(model, sha256_of(prompt_file) if prompt_file else "")
+        if judge in read_log(self.path).judges:
+            return
+        if prompt_file:
+            try:
+                kept_prompt(self.path, judge.prompt).write_bytes(prompt_file.read_bytes())
+            except OSError as error:
+                raise self._unwritable(error) from error
+        self.add("judge", "", "", model=judge.model, prompt=judge.prompt)
+
     def add(self, event: str, request: str, item: str, **fields) -> None:
         """Adds a line; it is on the disk when this returns."""
         when = datetime.now(UTC).isoformat(timespec="seconds")
@@ -148,6 +193,13 @@ class JudgeLog:
     def _sync(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
+
+    def _gone(self) -> InvalidData:
+        return InvalidData(
+            f"The answers {self.path.parent.name!r} are gone.",
+            "They were deleted, and what a judge says of them would be lost.",
+            "Choose other answers, or make these again.",
+        )
 
     def _unwritable(self, error: OSError) -> InvalidData:
         return InvalidData(

@@ -1,7 +1,7 @@
 """What a judge is asked and what it said, as plain data, and the words for replies that do not count."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from rlhfv.remote_voices import served_name
@@ -33,6 +33,34 @@ class Wording:
     label: str
     temperature: float
     max_tokens: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All that a judge is asked about a set of answers; `read` gives None for a reply that it cannot read."""
+
+    cases: tuple[Case, ...]
+    wording: Wording
+    read: Callable[[str], object | None]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How much of what a judge is asked has a reply: `waiting` of `requests` have none, and `unjudged` of `answers`
+    wait for these (equal requests are sent once)."""
+
+    requests: int
+    waiting: int
+    answers: int
+    unjudged: int
+
+    def __add__(self, other: "Standing") -> "Standing":
+        return Standing(
+            self.requests + other.requests,
+            self.waiting + other.waiting,
+            self.answers + other.answers,
+            self.unjudged + other.unjudged,
+        )
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from rlhfv.evaluation.judge import Case, Judge, Wording, need_judge
+from rlhfv.evaluation.judge import Asked, Case, Judge, Wording, need_judge
 from rlhfv.evaluation.judge_prompts import own_template, read_template
 from rlhfv.evaluation.object_halbench import SHORT
 from rlhfv.evaluation.score import Item
@@ -39,26 +40,33 @@ class Extracted:
     notes: tuple[str, ...]
 
 
+def asked(items: Iterable[Item], answers: Mapping[str, str], prompt_file: Path | None = None) -> Asked:
+    """What a judge is asked about the answers, in the words of that file where there is one. Answers of at most three
+    words name nothing and are not asked about (Object HalBench, `eval/eval_gpt_obj_halbench.py` of RLHF-V at 8daac8a).
+
+    Raises:
+        InvalidData: the file cannot be used.
+    """
+    template = read_template(prompt_file, ("answer",)) if prompt_file else OWN
+    said = {item.id: answers[item.id] for item in items if item.id in answers}
+    cases = tuple(Case(id, template.fill({"answer": answer})) for id, answer in said.items() if not _is_short(answer))
+    return Asked(cases, Wording(template.label, TEMPERATURE, MAX_TOKENS), read_objects)
+
+
 def extract(items: Iterable[Item], answers: Mapping[str, str], judge: Judge | None) -> Extracted:
-    """Asks the judge for the things in each answer that was not asked about yet. Answers of at most three words name
-    nothing and are not asked about (Object HalBench, `eval/eval_gpt_obj_halbench.py` of RLHF-V at 8daac8a).
+    """Asks the judge for the things in each answer that was not asked about yet; short ones name nothing.
 
     An item whose reply is missing or cannot be read is in no list. Raises as `Judge.ask` does.
     """
     if judge is None:
         raise need_judge("To list objects")
-    template = read_template(judge.prompt_file, ("answer",)) if judge.prompt_file else OWN
-    asked = {item.id: answers[item.id] for item in items if item.id in answers}
-    short = {id for id, answer in asked.items() if len(answer.split()) <= SHORT}
-    cases = [Case(id, template.fill({"answer": answer})) for id, answer in asked.items() if id not in short]
-    judged = judge.ask(cases, Wording(template.label, TEMPERATURE, MAX_TOKENS), read_objects)
-    objects = {id: [] if id in short else judged.read[id] for id in asked if id in short or id in judged.read}
+    items = list(items)
+    what = asked(items, answers, judge.prompt_file)
+    judged = judge.ask(what.cases, what.wording, what.read)
+    ids = [item.id for item in items if item.id in answers]
+    short = {id for id in ids if _is_short(answers[id])}
+    objects = {id: [] if id in short else judged.read[id] for id in ids if id in short or id in judged.read}
     return Extracted(objects, judged.how, judged.notes())
-
-
-def extract_objects(items: Iterable[Item], answers: Mapping[str, str], judge: Judge | None) -> dict[str, list[str]]:
-    """Item id → things that its answer names, as `extract` finds them."""
-    return dict(extract(items, answers, judge).objects)
 
 
 def read_objects(reply: str) -> list[str] | None:
@@ -72,3 +80,7 @@ def read_objects(reply: str) -> list[str] | None:
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         return None
     return [one.strip() for one in found if one.strip()]
+
+
+def _is_short(answer: str) -> bool:
+    return len(answer.split()) <= SHORT

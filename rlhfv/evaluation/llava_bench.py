@@ -16,7 +16,7 @@ from rlhfv.corrections.lines import parse_lines, read_lines
 from rlhfv.errors import InvalidData
 from rlhfv.evaluation.answered import answered
 from rlhfv.evaluation.files import WantedFile, require_files, sha256_of
-from rlhfv.evaluation.judge import Case, Judge, Judged, Wording, choose_variant, need_judge
+from rlhfv.evaluation.judge import Asked, Case, Judge, Judged, Wording, choose_variant, need_judge
 from rlhfv.evaluation.judge_prompts import Template, own_template, read_template
 from rlhfv.evaluation.score import Item, Measure, Score, per_cent, share
 
@@ -117,7 +117,16 @@ def read_keys(folder: Path) -> Keys:
     wild = is_wild(folder)
     questions = _questions(folder)
     _, contexts, references, rules, _ = WILD_WANTED if wild else COCO_WANTED
-    context = {row["image"]: _context(row) for row in _rows(folder / contexts.path, "image")}
+    context = {}
+    for row in _rows(folder / contexts.path, "image"):
+        try:
+            context[row["image"]] = _context(row)
+        except (KeyError, TypeError) as error:
+            raise InvalidData(
+                f"The context of {row['image']!r:.80} in {contexts.path} is none of LLaVA-Bench.",
+                f"It is captions and instances, each with a category and a bbox ({error!r:.120}).",
+                "Use the file as its authors publish it.",
+            ) from error
     reference = {
         str(row["question_id"]): row["text"] for row in _rows(folder / references.path, "question_id", "text")
     }
@@ -144,6 +153,17 @@ def read_keys(folder: Path) -> Keys:
     return Keys(WILD if wild else COCO, keys, sha256_of(path) if rule else "")
 
 
+def asked(keys: Keys, answers: Mapping[str, str], prompt_file: Path | None = None) -> Asked:
+    """What a judge is asked about the answers, in the words of that file where there is one.
+
+    Raises:
+        InvalidData: the file cannot be used.
+    """
+    template, known = _template(keys, prompt_file), keys.keys
+    cases = tuple(Case(id, template.fill(_values(known[id], answers[id]))) for id in known if id in answers)
+    return Asked(cases, Wording(template.label, TEMPERATURE, MAX_TOKENS), read_points)
+
+
 def score(keys: Keys, answers: Mapping[str, str], variant: str = "", judge: Judge | None = None) -> Score:
     """What the judge says of the answers; asks it for what it was not asked yet.
 
@@ -157,11 +177,9 @@ def score(keys: Keys, answers: Mapping[str, str], variant: str = "", judge: Judg
     variant = choose_variant(variant, VARIANTS)
     if judge is None:
         raise need_judge("LLaVA-Bench")
-    template = _template(keys, judge)
-    ids, notes = answered(keys.keys, answers)
-    cases = [Case(id, template.fill(_values(keys.keys[id], answers[id]))) for id in ids]
-    judged = judge.ask(cases, Wording(template.label, TEMPERATURE, MAX_TOKENS), read_points)
-    return summarise(keys, judged, variant, notes)
+    what = asked(keys, answers, judge.prompt_file)
+    _, notes = answered(keys.keys, answers)
+    return summarise(keys, judge.ask(what.cases, what.wording, what.read), variant, notes)
 
 
 def summarise(keys: Keys, judged: Judged, variant: str, notes=()) -> Score:
@@ -253,13 +271,13 @@ def _mean(side: str) -> Callable:
     return lambda sums: share(sums[side], sums["items"])
 
 
-def _template(keys: Keys, judge: Judge) -> Template:
-    if judge.prompt_file:
-        read = read_template(judge.prompt_file, NEEDED, KNOWN)
+def _template(keys: Keys, prompt_file: Path | None) -> Template:
+    if prompt_file:
+        read = read_template(prompt_file, NEEDED, KNOWN)
         uses_rules = any("{rule}" in message["content"] for message in read.messages)
         if uses_rules and not keys.rules:
             raise InvalidData(
-                f"The prompt {judge.prompt_file.name!r} wants the benchmark's rules, and there are none.",
+                f"The prompt {prompt_file.name!r} wants the benchmark's rules, and there are none.",
                 f"The folder has no {RULES.path}.",
                 f"Fetch it: {RULES.source}.",
             )
@@ -303,7 +321,8 @@ def _rows(path: Path, *fields: str) -> list[dict]:
     for number, row in parse_lines(read_lines(path)):
         if isinstance(row, InvalidData):
             raise row
-        if not isinstance(row, dict) or any(name not in row for name in fields):
+        # an image of LLaVA-Bench is a text, and an id a number or a text
+        if not isinstance(row, dict) or any(not isinstance(row.get(name), (str, int)) for name in fields):
             raise InvalidData(
                 f"Row {number} of {path.name} is none of LLaVA-Bench.",
                 f"It has {', '.join(fields)}.",

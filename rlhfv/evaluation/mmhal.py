@@ -14,8 +14,8 @@ import numpy as np
 from rlhfv.errors import InvalidData
 from rlhfv.evaluation.answered import answered
 from rlhfv.evaluation.files import WantedFile, require_files
-from rlhfv.evaluation.judge import Case, Judge, Judged, Wording, choose_variant, need_judge
-from rlhfv.evaluation.judge_prompts import Template, own_template, read_template
+from rlhfv.evaluation.judge import Asked, Case, Judge, Judged, Wording, choose_variant, need_judge
+from rlhfv.evaluation.judge_prompts import own_template, read_template
 from rlhfv.evaluation.score import Item, Measure, Score, per_cent, share
 
 FILE = "mmhal-bench_answer_template.json"
@@ -99,6 +99,17 @@ def read_keys(folder: Path) -> dict[str, Key]:
     }
 
 
+def asked(keys: Mapping[str, Key], answers: Mapping[str, str], prompt_file: Path | None = None) -> Asked:
+    """What a judge is asked about the answers, in the words of that file where there is one.
+
+    Raises:
+        InvalidData: the file cannot be used.
+    """
+    template = read_template(prompt_file, VALUES) if prompt_file else OWN
+    cases = tuple(Case(id, template.fill(_values(keys[id], answers[id]))) for id in keys if id in answers)
+    return Asked(cases, Wording(template.label, TEMPERATURE, MAX_TOKENS), read_rating)
+
+
 def score(keys: Mapping[str, Key], answers: Mapping[str, str], variant: str = "", judge: Judge | None = None) -> Score:
     """What the judge says of the answers; asks it for what it was not asked yet.
 
@@ -110,11 +121,11 @@ def score(keys: Mapping[str, Key], answers: Mapping[str, str], variant: str = ""
         GenerationFailed: the judge cannot be asked; what it gave is kept.
     """
     variant = choose_variant(variant, VARIANTS)
-    template = _template(judge)
-    ids, notes = answered(keys, answers)
-    cases = [Case(id, template.fill(_values(keys[id], answers[id]))) for id in ids]
-    judged = judge.ask(cases, Wording(template.label, TEMPERATURE, MAX_TOKENS), read_rating)
-    return summarise(keys, judged, variant, notes)
+    if judge is None:
+        raise need_judge("MMHal-Bench")
+    what = asked(keys, answers, judge.prompt_file)
+    _, notes = answered(keys, answers)
+    return summarise(keys, judge.ask(what.cases, what.wording, what.read), variant, notes)
 
 
 def summarise(keys: Mapping[str, Key], judged: Judged, variant: str, notes: Sequence[str] = ()) -> Score:
@@ -145,12 +156,6 @@ def read_rating(reply: str) -> int | None:
     """
     found = [rating for rating in range(7) if f"rating: {rating}" in reply.lower()]
     return found[0] if len(found) == 1 else None
-
-
-def _template(judge: Judge | None) -> Template:
-    if judge is None:
-        raise need_judge("MMHal-Bench")
-    return read_template(judge.prompt_file, VALUES) if judge.prompt_file else OWN
 
 
 def _values(key: Key, answer: str) -> dict[str, str]:

@@ -24,7 +24,6 @@ from rlhfv.evaluation.reproduce_model import (
 from rlhfv.evaluation.reproduce_page import (
     Report,
     Table,
-    describe_seconds,
     describe_versions,
     measure_of,
     render,
@@ -32,6 +31,7 @@ from rlhfv.evaluation.reproduce_page import (
     report_row,
     value_of,
 )
+from rlhfv.units import human_seconds
 
 _SHOWN = {
     "object-halbench": ("response_rate", "mention_rate", "recall", "words"),
@@ -77,11 +77,11 @@ def render_model_plan(
     missing = [cell for cell in cells if not cell.is_done(work)]
     lines = [f"{len(cells)} cells, {len(cells) - len(missing)} of them done:"]
     for cell in cells:
-        state = "done" if cell.is_done(work) else f"about {describe_seconds(timing.of(cell))}"
+        state = "done" if cell.is_done(work) else f"about {human_seconds(timing.of(cell))}"
         peak = memory.get(cell.arm) if cell.settings["kind"] == "training" and not cell.is_done(work) else None
         lines.append(f"  {cell.name:<40}{cell.what:<58}{state}{f', {peak / 1e9:.1f} GB' if peak else ''}")
     lines += told
-    left = describe_seconds(timing.total(missing))
+    left = human_seconds(timing.total(missing))
     lines.append(f"Left: {len(missing)} cells, about {left} on one device. Stop and start it at any time.")
     return lines
 
@@ -102,7 +102,7 @@ def write_model_report(cells: Sequence[Cell], made: Made, work: Path, root: Path
         "left_out": list(made.left_out),
     }
     lines = [
-        render_page(report, work, figures).rstrip("\n"),
+        render_page(report, figures).rstrip("\n"),
         "",
         "## Beside published figures",
         "",
@@ -300,18 +300,18 @@ def _costs(rows: Sequence[Mapping], price: float | None) -> list[str]:
         trained = row["training_seconds"] is not None
         cells = [
             voice,
-            _with(row["training_seconds"], row["estimated_seconds"], describe_seconds),
+            _with(row["training_seconds"], row["estimated_seconds"], human_seconds),
             f"{row['pairs_per_second']:.2f}" if row["pairs_per_second"] else "–",
             _with(row["memory"], row["estimated_memory"], lambda value: f"{value / 1e9:.2f} GB"),
-            describe_seconds(row["answering_seconds"]),
-            describe_seconds(row["all_seconds"]),
+            human_seconds(row["answering_seconds"]),
+            human_seconds(row["all_seconds"]),
             _dollars(row["dollars"]),
             ", ".join(row["warnings"]) or ("nothing" if trained else "–"),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     total = sum(row["all_seconds"] for row in rows)
     whole = None if price is None else sum(row["dollars"] for row in rows)
-    lines += ["", f"In all {describe_seconds(total)}" + (f", {_dollars(whole)}." if price is not None else ".")]
+    lines += ["", f"In all {human_seconds(total)}" + (f", {_dollars(whole)}." if price is not None else ".")]
     return lines
 
 

@@ -128,9 +128,12 @@ def _block(model, prompts: list[Prompt], samplings: list[Sampling], images: Path
     """The answers of one block of scenes, a list for each sampling: kept, or asked for now."""
     asked = {"model": vars(model.identity), "samplings": [vars(sampling) for sampling in samplings]}
     if file.is_file():
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["asked"] == json.loads(json.dumps(asked)):
-            return kept["texts"]
+        try:
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            if kept["asked"] == json.loads(json.dumps(asked)):
+                return kept["texts"]
+        except (ValueError, KeyError, TypeError):
+            pass  # damaged: they are asked for again
     texts = [
         [
             normalise_generated(text)

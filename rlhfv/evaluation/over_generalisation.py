@@ -204,7 +204,7 @@ def read_keys(folder: Path, ids: Collection[str] | None = None) -> Keys:
     )
 
 
-def score_folder(folder: Path, answers: Mapping[str, str], variant: str = COCO) -> Score:
+def score_folder(folder: Path, answers: Mapping[str, str]) -> Score:
     """`score` with the keys of a benchmark folder; answers about images that nobody asked about are scored too."""
     items = [item.id for item in chair.read_items(folder)]
     asked = {coco_annotations.image_id(id) for id in answers} & set(items)

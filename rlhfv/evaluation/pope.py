@@ -72,6 +72,8 @@ def read_questions(folder: Path, split: str) -> Questions:
     for number, row in parse_lines(read_lines(path)):
         try:
             id, image, text, label = (row[name] for name in ("question_id", "image", "text", "label"))
+            if not isinstance(image, str) or not isinstance(text, str):
+                raise TypeError("an image or a text that is none")
         except (KeyError, TypeError) as error:
             why = "it is no question with question_id, image, text and label"
             raise _broken(path, number, why) from error

@@ -21,12 +21,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from rlhfv.errors import InvalidData, StudioError
 from rlhfv.evaluation.score import Measure, Score, from_row, to_row
 from rlhfv.run_folder import now
 
 _LOOK_SECONDS = 2
+_Kept = TypeVar("_Kept")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Cell:
         """Seconds of all attempts at it, None while it is not done."""
         if not self.is_done(work):
             return None
-        return json.loads((self.folder(work) / "done.json").read_text(encoding="utf-8"))["seconds"]
+        return read_kept(self.folder(work) / "done.json", lambda row: float(row["seconds"]))
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,12 @@ def kept_timing(work: Path, about: dict, measure: Callable[[], dict[str, float]]
     """The timing that was taken in this work folder for `about` (machine, base, versions), or `measure()` now."""
     file = Path(work) / "timing.json"
     if file.is_file():
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["about"] == about:
-            return Timing(kept["seconds"])
+        try:
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            if kept["about"] == about:
+                return Timing({unit: float(seconds) for unit, seconds in kept["seconds"].items()})
+        except (ValueError, KeyError, TypeError, AttributeError):
+            pass  # damaged: it is measured again
     timing = Timing(measure())
     write_json(file, {"about": about, "seconds": dict(timing.seconds)})
     return timing
@@ -225,6 +230,22 @@ def _claimed(cell: Cell, work: Path) -> Iterator[bool]:
         yield True
 
 
+def read_kept(file: Path, understand: Callable[[dict], _Kept]) -> _Kept:
+    """What `understand` makes of a JSON file that a cell has left.
+
+    Raises:
+        InvalidData: the file is damaged.
+    """
+    try:
+        return understand(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidData(
+            f"{file.name} in {file.parent} cannot be read.",
+            f"It is damaged: {type(error).__name__} {error}.",
+            "Delete that folder and start again: only what was in it is done anew.",
+        ) from error
+
+
 def write_score(folder: Path, score: Score) -> None:
     """`score-<benchmark>.json` of a cell, as `to_row` has it; one file for each benchmark."""
     write_json(_score_file(folder, score.benchmark), to_row(score))
@@ -232,7 +253,7 @@ def write_score(folder: Path, score: Score) -> None:
 
 def read_score(folder: Path, benchmark: str, measures: Sequence[Measure]) -> Score:
     """What `write_score` wrote, with the measures that its benchmark has."""
-    return from_row(json.loads(_score_file(folder, benchmark).read_text(encoding="utf-8")), measures)
+    return read_kept(_score_file(folder, benchmark), lambda row: from_row(row, measures))
 
 
 def _score_file(folder: Path, benchmark: str) -> Path:

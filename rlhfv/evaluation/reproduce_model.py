@@ -9,7 +9,6 @@ Recipes are as published here, unchanged (see `TrainingConfig`); the seed is the
 and the adapter's start. Training and answers are cells of their own: another benchmark trains nothing anew.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -21,7 +20,7 @@ from rlhfv.evaluation import pope
 from rlhfv.evaluation.answer_sets import AnswerFolder
 from rlhfv.evaluation.benchmarks import find_benchmark
 from rlhfv.evaluation.files import sha256_of
-from rlhfv.evaluation.reproduce import Cell
+from rlhfv.evaluation.reproduce import Cell, read_kept
 from rlhfv.evaluation.score import Score
 from rlhfv.evaluation.seeds import join_items
 from rlhfv.models.decoding import Decoding
@@ -122,7 +121,7 @@ def count_pairs(work: Path, cells: Sequence[Cell]) -> dict | None:
     data = next(cell for cell in cells if cell.name == PAIRS)
     if not data.is_done(work):
         return None
-    return json.loads((data.folder(work) / "told.json").read_text(encoding="utf-8"))
+    return read_kept(data.folder(work) / "told.json", lambda row: {**row, "pairs": int(row["pairs"])})
 
 
 def read_arms(cells: Sequence[Cell], work: Path, root: Path) -> dict[str, dict[str, dict[int, Score]]]:
@@ -200,5 +199,4 @@ def read_cost(folder: Path) -> Cost | None:
     file = Path(folder) / COST_FILE
     if not file.is_file():
         return None
-    row = json.loads(file.read_text(encoding="utf-8"))
-    return replace(Cost(**row), warnings=tuple(row["warnings"]))
+    return read_kept(file, lambda row: replace(Cost(**row), warnings=tuple(row["warnings"])))

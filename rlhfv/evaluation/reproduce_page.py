@@ -18,6 +18,7 @@ from rlhfv.evaluation.claims import Claim, Finding, Seeds, draw_resamples
 from rlhfv.evaluation.reproduce import Cell, Timing, write_json
 from rlhfv.evaluation.score import Measure
 from rlhfv.evaluation.seeds import Arm, count_drawn
+from rlhfv.units import human_seconds
 
 PARALLEL = 2
 """Processes that the second figure of an estimate is for; they may share a work folder."""
@@ -58,12 +59,12 @@ def render_plan(cells: Sequence[Cell], work: Path, timing: Timing) -> list[str]:
     missing = [cell for cell in cells if not cell.is_done(work)]
     lines = [f"{len(cells)} cells, {len(cells) - len(missing)} of them done:"]
     for cell in cells:
-        state = "done" if cell.is_done(work) else describe_seconds(timing.of(cell))
+        state = "done" if cell.is_done(work) else human_seconds(timing.of(cell))
         lines.append(f"  {','.join(cell.parts):<10}{cell.name:<42}{cell.what:<60}{state}")
     each = ", ".join(f"{seconds:.3g} s {unit}" for unit, seconds in timing.seconds.items())
     left = timing.total(missing)
     lines.append(f"Measured on this machine: {each}.")
-    alone, together = describe_seconds(left), describe_seconds(left / PARALLEL)
+    alone, together = human_seconds(left), human_seconds(left / PARALLEL)
     lines.append(
         f"Left: {len(missing)} cells, about {alone} in one process, {together} in {PARALLEL} (start the command again"
         " beside the first). Stop and start it at any time."
@@ -88,13 +89,6 @@ def plan_row(cells: Sequence[Cell], work: Path, timing: Timing) -> dict:
         "timing": dict(timing.seconds),
         "seconds_left": round(timing.total(cell for cell in cells if not cell.is_done(work)), 1),
     }
-
-
-def describe_seconds(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def describe_machine() -> str:
@@ -129,7 +123,7 @@ def write_report(report: Report, work: Path, page: Path) -> dict:
     """Writes the page (Markdown) and its figures (JSON, beside it with the same name); returns the figures."""
     figures = report_row(report, work)
     write_json(page.with_suffix(".json"), figures)
-    page.write_text(render_page(report, work, figures), encoding="utf-8")
+    page.write_text(render_page(report, figures), encoding="utf-8")
     return figures
 
 
@@ -189,11 +183,11 @@ def measure_of(arm: Arm, name: str) -> Measure:
     return next(one for one in arm[0].measures if one.name == name)
 
 
-def render_page(report: Report, work: Path, figures: dict) -> str:
+def render_page(report: Report, figures: dict) -> str:
     cells = figures["cells"]
     lines = [f"# {report.title}", ""]
     lines += [f"- **{what}**: {words}" for what, words in [("Date", figures["date"]), *report.about]]
-    taken = describe_seconds(cells["seconds"])
+    taken = human_seconds(cells["seconds"])
     lines.append(f"- **Cells**: {len(cells['done'])} of {len(report.cells)} done, {taken} of one process in sum")
     if cells["missing"]:
         lines += ["", f"**Not done yet, and missing below:** {describe_missing(report.cells, cells['missing'])}."]
@@ -255,6 +249,7 @@ def _rules() -> list[str]:
         " are wide: two seeds seldom decide anything, three only what is plain. In a simulation of three runs on 500"
         " items they held 99.6, 98.6, 96.5 and 94.7 % where runs differed by a standard deviation of 0, 2, 4 and 10"
         " points. With one seed an interval is of the items only: it says nothing of what another training would give."
+        " They end where their unit does: a rate at 0 and 100 %, a difference of two rates at −100 and 100 points."
         " A gain is the difference turned so that positive is what the claim says, in the unit of the measure.",
         "",
         "- *better*: held when the interval of the gain lies above 0 and every seed gains; held, too small to matter,"

@@ -86,7 +86,7 @@ class SeedBootstrap:
         )
 
     def difference(self, before: Arm, after: Arm, measure: Measure) -> Figure:
-        """After minus before, in the measure's own unit."""
+        """After minus before, in the measure's own unit; of rates it ends at −100 and 100 points."""
         return self._combine(before, after, measure, relative=False)
 
     def relative_reduction(self, before: Arm, after: Arm, measure: Measure) -> Figure:
@@ -97,7 +97,8 @@ class SeedBootstrap:
         how = _reduction if relative else _difference
         each = changes_of_seeds(before, after, measure, relative)
         resampled = how(self._resampled(before, measure), self._resampled(after, measure))
-        ends = (-np.inf, 1.0 if relative else np.inf)
+        low, high = _RANGES.get(measure.unit, (-np.inf, np.inf))
+        ends = (-np.inf, 1.0) if relative else (low - high, high - low)
         return self._figure(how(_whole(before, measure), _whole(after, measure)), resampled, each, ends)
 
     def _figure(self, value, resampled: np.ndarray, each: Sequence[float], ends: tuple[float, float]) -> Figure:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 from rlhfv.corrections.conversation import ModelIdentity
 from rlhfv.errors import InvalidData
@@ -45,8 +45,15 @@ class Stamp:
     def from_dict(cls, data: Mapping) -> "Stamp":
         """Raises `InvalidData` for what is no stamp."""
         try:
-            return cls(**{**data, "model": ModelIdentity(**data["model"])})
-        except (KeyError, TypeError) as error:
+            stamp = cls(**{**data, "model": ModelIdentity(**data["model"])})
+            texts = (getattr(stamp, one.name) for one in fields(cls) if one.name not in ("values", "model"))
+            adapter = "" if stamp.model.adapter is None else stamp.model.adapter
+            if not all(isinstance(text, str) for text in (*texts, stamp.model.name, stamp.model.revision, adapter)):
+                raise TypeError("a text is none")
+            if not all(isinstance(value, (int, float)) for value in dict(stamp.values).values()):
+                raise TypeError("a value of the decoding is no number")
+            return stamp
+        except (KeyError, TypeError, ValueError) as error:
             raise InvalidData(
                 "A set of answers has no readable stamp.",
                 f"Its stamp.json lacks or adds a field: {error}.",

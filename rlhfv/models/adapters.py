@@ -115,7 +115,7 @@ def inject_adapter(
         title=title or identity.rsplit("@", 1)[0],
         source=str(folder),
         name=name,
-        mixes=_mixes(config, peft, modules) and not outside,
+        mixes=_mixes(config, modules) and not outside,
         touches_vision=bool(outside),
         card=read_adapter_card(folder),
     )
@@ -294,7 +294,7 @@ def _outside_language_model(model: PreTrainedModel, touched: dict[str, torch.nn.
     return [name for name, module in touched.items() if id(module) not in inside]
 
 
-def _mixes(config: PeftConfig, peft: PeftModel, touched: dict[str, torch.nn.Module]) -> bool:
+def _mixes(config: PeftConfig, touched: dict[str, torch.nn.Module]) -> bool:
     """Whether PEFT can serve it row by row: plain LoRA only, none of its variants, no whole modules beside it."""
     return (
         not config.target_parameters

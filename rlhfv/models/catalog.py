@@ -16,6 +16,7 @@ from rlhfv.models.fetching import download
 from rlhfv.models.identity import own_name
 from rlhfv.models.known import Known, find_known
 from rlhfv.settings import DEMO_MODEL, NO_MODEL, on_zero_gpu
+from rlhfv.units import human_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -238,7 +239,7 @@ def fetch_config(entry: Entry) -> "PreTrainedConfig":
         folder = download(entry.source, entry.revision, ("*.json", "README.md"))
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of any kind, where the file is JSON and no config
         raise ModelUnavailable(
             f"The config of {entry.id!r} cannot be read.",
             f"transformers says: {error}",
@@ -410,10 +411,6 @@ def possible_dtypes(config: "PreTrainedConfig", device: "torch.device", paramete
     return (half if torch.backends.mps.is_macos_or_newer(14, 0) else torch.float16,)
 
 
-def gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
-
-
 def refuse_if_too_large(
     entry: Entry, device: "torch.device", dtype: "torch.dtype | None" = None, available: int | None = None
 ) -> "tuple[torch.dtype, MemoryEstimate]":
@@ -434,8 +431,8 @@ def refuse_if_too_large(
             return candidate, estimate
     raise ModelUnavailable(
         f"{entry.id!r} does not fit: {estimate.parameters / 1e9:.2f} billion parameters need "
-        f"{gigabytes(estimate.total)} in {str(candidate).removeprefix('torch.')}.",
-        f"The weights take {gigabytes(estimate.weights)}, two answers at once about {gigabytes(estimate.working)}; "
-        f"{gigabytes(available)} are free on {device.type}.",
+        f"{human_bytes(estimate.total)} in {str(candidate).removeprefix('torch.')}.",
+        f"The weights take {human_bytes(estimate.weights)}, two answers at once about "
+        f"{human_bytes(estimate.working)}; {human_bytes(available)} are free on {device.type}.",
         "Pick a smaller model, close what else uses that memory, or use a machine with more of it.",
     )

@@ -150,13 +150,13 @@ class Engine:
         `search` it is greedy, or sampled, with the penalties of the model's makers; beams come whole, at the end.
         """
         self._check_voices(rows)
-        self._check_search(rows, search)
         if stopped():
             return (NOTHING,) * len(rows)
         answers: dict[int, Generated] = {}
         with self._failures_told("answering"):
             encoded = [EncodedRow(*self._encode(row.prompt, image_path)) for row in rows]
             features = [self._features(row.voice, row_encoded) for row, row_encoded in zip(rows, encoded, strict=True)]
+            self._check_search(rows, features, search)
             groups, apart = self._groups(rows, encoded, features, sampling.max_new_tokens)
             for group in groups:
                 streamer = RowStreamer(len(group), self._decode, self._ends, on_token)
@@ -260,13 +260,22 @@ class Engine:
                 "Choose one of them, or attach the adapter again.",
             )
 
-    def _check_search(self, rows: Sequence[Row], search: Search | None) -> None:
-        if search is not None and search.beams > 1 and any(len(row.prompt.all_images) > 1 for row in rows):
+    def _check_search(
+        self, rows: Sequence[Row], features: Sequence[ModelOutput | None], search: Search | None
+    ) -> None:
+        """Beams are copies of a row. transformers gives each copy all pictures of the row where they are encoded
+        beforehand; raw ones it would copy one by one."""
+        several = [feature for row, feature in zip(rows, features, strict=True) if len(row.prompt.all_images) > 1]
+        if search is not None and search.beams > 1 and None in several:
             raise GenerationFailed(
                 f"A conversation with several pictures was to be answered with {search.beams} beams.",
-                "Beams are copies of a row, and how its pictures are divided among them is not sure then.",
+                f"Beams are copies of a row, and its pictures are not copied with it: {self._why_not_shared}.",
                 "Ask about one picture, or decode greedily.",
             )
+
+    @property
+    def _why_not_shared(self) -> str:
+        return self.images.why_not or "an adapter changes how images are encoded"
 
     def _encode(self, prompt: Prompt, image_path: Callable[[str], Path]) -> tuple[dict[str, torch.Tensor], tuple]:
         tensors = encode_prompt(self.processor, prompt, image_path)
@@ -313,7 +322,7 @@ class Engine:
         voices = {row.voice for row in rows}
         reason = ""
         if any(row.images and feature is None for row, feature in zip(encoded, features, strict=True)):
-            reason = self.images.why_not or "an adapter changes how images are encoded"
+            reason = self._why_not_shared
         elif len(voices) > 1 and not all(self.adapters[voice].mixes for voice in voices - {None}):
             reason = "an adapter is of a kind that works on whole batches only"
         elif len(voices) > 1 and self._is_merged():

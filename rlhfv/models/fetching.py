@@ -1,12 +1,19 @@
 """Files of the Hub on this machine: fetched once, with their progress told to whoever waits."""
 
+import re
+import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from rlhfv.errors import ModelUnavailable
+from rlhfv.units import human_bytes
 
 
 @dataclass(frozen=True)
@@ -20,10 +27,20 @@ class Progress:
     def __str__(self) -> str:
         if not self.total:
             return f"Asking the Hub for {self.repo} …"
-        return f"Downloading {self.repo}: {_size(self.done)} of {_size(self.total)}"
+        return f"Downloading {self.repo}: {human_bytes(self.done)} of {human_bytes(self.total)}"
 
+
+LONGEST_CONNECT = 8.0
+"""Seconds until a connection to the Hub stands, or there is none. The client would try for half a minute, and where a
+wall swallows what is sent for two; what the Hub then says may take as long as it likes."""
+_REMEMBERED = 5.0
+"""Seconds for which the Hub stays out of reach: one question may want several files."""
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_PORTS = {"https": 443, "socks5": 1080, "socks5h": 1080}
 
 _lock = threading.Lock()
+_out_of_reach: dict[str, float] = {}
 _under_way: dict[object, Progress] = {}
 
 
@@ -42,9 +59,11 @@ def download(repo: str, revision: str | None, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    fetch = partial(snapshot_download, repo, revision=revision, allow_patterns=list(patterns))
     try:
         with _told(repo) as bars:
-            return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns), tqdm_class=bars))
+            here_only = not _is_listed(repo, revision) and not _is_reached()
+            return Path(fetch(tqdm_class=bars, local_files_only=here_only))
     except GatedRepoError as error:
         why, fix = "Its owner asks for an agreement first.", "Accept it on the model's page, then run `hf auth login`."
         cause = error
@@ -58,6 +77,50 @@ def download(repo: str, revision: str | None, patterns: Sequence[str]) -> Path:
         why, fix = f"The Hub says: {error}", "Check the name and the revision, then try again."
         cause = error
     raise ModelUnavailable(f"{repo!r} cannot be fetched from the Hub.", why, fix) from cause
+
+
+def _is_listed(repo: str, revision: str | None) -> bool:
+    """Whether it is known here which files this commit has: then the Hub is asked for those that lack only. It is not
+    asked at all where the client is told to be offline."""
+    from huggingface_hub import constants, get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    if constants.HF_HUB_OFFLINE:
+        return True
+    try:
+        return bool(_COMMIT.fullmatch(revision or "")) and bool(get_cached_repo_tree(repo, revision=revision))
+    except CachedRepoTreeNotFoundError:
+        return False
+
+
+def _is_reached() -> bool:
+    """Whether a connection to the Hub comes about, or to the proxy that stands before it."""
+    from huggingface_hub import constants
+
+    if time.monotonic() < _out_of_reach.get(constants.ENDPOINT, 0.0):
+        return False
+    hub = urlsplit(constants.ENDPOINT)
+    proxy = "" if proxy_bypass(hub.netloc) else getproxies().get(hub.scheme) or getproxies().get("all", "")
+    places = [urlsplit(proxy if "://" in proxy else f"//{proxy}"), hub] if proxy else [hub]
+    reached = threading.Event()
+
+    def reach() -> None:
+        for place in places:
+            try:
+                port = place.port or _PORTS.get(place.scheme, 80)
+                socket.create_connection((place.hostname, port), LONGEST_CONNECT).close()
+                reached.set()
+                break
+            except (OSError, ValueError):
+                continue
+        tried.set()
+
+    tried = threading.Event()
+    threading.Thread(target=reach, name="hub", daemon=True).start()  # the look-up of a name has no end of its own
+    tried.wait(LONGEST_CONNECT)
+    if not reached.is_set():
+        _out_of_reach[constants.ENDPOINT] = time.monotonic() + _REMEMBERED
+    return reached.is_set()
 
 
 @contextmanager
@@ -99,7 +162,3 @@ def _told(repo: str) -> Iterator[type]:
     finally:
         with _lock:
             del _under_way[key]
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -157,7 +157,7 @@ def _check_shape(original: dict, config, like: Path) -> None:
 def _write_weights(source: Path, original: dict, expected: dict[str, torch.Size], folder: Path) -> None:
     """One file at a time, so that a model larger than the memory converts too."""
     files, index, unknown = 0, {}, []
-    for shard in _shards(source, original, expected):
+    for shard in _shards(source, original):
         kept = {}
         for key, value in shard.items():
             name = _new_name(key, expected)
@@ -186,7 +186,7 @@ def _write_weights(source: Path, original: dict, expected: dict[str, torch.Size]
     )
 
 
-def _shards(source: Path, original: dict, expected: dict) -> Iterator[dict[str, torch.Tensor]]:
+def _shards(source: Path, original: dict) -> Iterator[dict[str, torch.Tensor]]:
     has_tower = False
     for path in weight_files(source):
         shard = _load(path)

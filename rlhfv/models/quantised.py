@@ -13,10 +13,10 @@ from rlhfv.models.catalog import (
     available_memory,
     estimate_memory,
     fetch_config,
-    gigabytes,
     outline_model,
     possible_dtypes,
 )
+from rlhfv.units import human_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -78,9 +78,9 @@ def refuse_four_bit_if_too_large(
     available = available_memory(device) if available is None else available
     if estimate.total > available:
         raise ModelUnavailable(
-            f"{entry.id!r} does not fit in 4 bits either: it needs {gigabytes(estimate.total)}.",
-            f"The weights take {gigabytes(estimate.weights)}, two answers at once about "
-            f"{gigabytes(estimate.working)}; {gigabytes(available)} are free on {device.type}.",
+            f"{entry.id!r} does not fit in 4 bits either: it needs {human_bytes(estimate.total)}.",
+            f"The weights take {human_bytes(estimate.weights)}, two answers at once about "
+            f"{human_bytes(estimate.working)}; {human_bytes(available)} are free on {device.type}.",
             "Pick a smaller model, close what else uses that memory, or use a machine with more of it.",
         )
     return dtype, estimate

@@ -16,6 +16,9 @@ from rlhfv.errors import GenerationFailed
 from rlhfv.settings import RemoteVoice
 
 LONGEST_WORDS = 300
+SHORTEST_KEY = 8
+"""Characters of a key that is hidden within other words too: a shorter one is a local server's "x", and stands in
+ordinary words."""
 _DATA = re.compile(r"data:[\w/+.-]+;base64,[\w+/=]+|[A-Za-z0-9+/=]{200,}")
 _PICTURE = re.compile(r"image|picture|vision|visual|multi-?modal|mmproj", re.IGNORECASE)
 _MODEL = re.compile(r"\bmodel\b|\badapter\b|\blora\b", re.IGNORECASE)
@@ -62,10 +65,18 @@ def server_words(text: str, key: str = "") -> str:
         found = _message(json.loads(text))
     except ValueError:
         found = "" if text.lstrip().startswith("<") else text
-    if key:
-        found = found.replace(key, "(key)")
+    found = _hide(key, found)
     found = " ".join(_DATA.sub("(data)", found).split())
     return found if len(found) <= LONGEST_WORDS else f"{found[:LONGEST_WORDS]} …"
+
+
+def _hide(key: str, text: str) -> str:
+    """`text` without the key. A short one is hidden where it stands alone."""
+    if not key:
+        return text
+    if len(key) >= SHORTEST_KEY:
+        return text.replace(key, "(key)")
+    return re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", "(key)", text)
 
 
 def _message(body) -> str:

@@ -42,8 +42,19 @@ class PushedAdapter:
 def read_adapter(folder: Path) -> dict:
     """The card of a run's adapter. Raises RunFailed when there is none."""
     try:
-        return json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        texts = (card["run"], card["base"]["name"], card["base"]["revision"], *card["pairs"]["annotators"])
+        counts = (card["pairs"]["count"], *card["pairs"]["annotators"].values())
+        if not all(isinstance(text, str) for text in texts) or not all(isinstance(count, int) for count in counts):
+            raise TypeError("a field of another kind")
+        return card
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunFailed(
+            f"The card of the run {folder.parent.name!r} cannot be read.",
+            f"Its file {CARD} is damaged: {type(error).__name__} {error}.",
+            "Export the adapter again, or train it once more.",
+        ) from error
+    except OSError as error:
         raise RunFailed(
             f"The run {folder.parent.name!r} has no adapter to publish.",
             f"Its folder has no card {CARD}, so the run did not come to its end.",
@@ -110,12 +121,23 @@ def _copy(folder: Path, work: Path, card: dict, shown: dict[str, str], data: Dat
     (work / README).write_text(_link(readme, card, data), encoding="utf-8")
     config_file = work / ADAPTER_CONFIG
     if config_file.exists():
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config = _read_config(config_file)
         name, revision = card["base"]["name"], card["base"]["revision"]
         config["base_model_name_or_path"] = name  # in the run it may be a folder of this machine
         if "/" in name and _COMMIT.fullmatch(revision):
             config["revision"] = revision
         config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_config(file: Path) -> dict:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise RunFailed(
+            "The settings of the adapter cannot be read.",
+            f"Its {ADAPTER_CONFIG} is damaged: {error}.",
+            "Train it once more, or put back a copy of the file.",
+        ) from error
 
 
 def _rename(readme: str, annotators: dict[str, int], named: Counter) -> str:

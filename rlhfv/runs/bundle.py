@@ -22,6 +22,7 @@ from pathlib import Path
 import rlhfv
 from rlhfv.errors import NotFound, RunFailed, StudioError
 from rlhfv.run_folder import RunFolder, check_name
+from rlhfv.units import human_bytes
 
 REQUIREMENTS = "requirements.txt"
 FROZEN = ("config.json", "pairs.jsonl", "images", "adapters")
@@ -72,7 +73,7 @@ def list_files(run: RunFolder, base_path: Path | None, with_base: bool, work: Pa
         if not with_base:
             size = sum(file.stat().st_size for file in files)
             raise BaseStaysHere(
-                f"The base {config['base']['name']!r} is a folder of this machine ({show_size(size)}).",
+                f"The base {config['base']['name']!r} is a folder of this machine ({human_bytes(size)}).",
                 "Another machine cannot fetch it by a name.",
                 "Say that its files may go along, or train on a model of the Hub.",
             )
@@ -125,10 +126,6 @@ def base_files(base_path: Path) -> list[Path]:
     return sorted(kept | set(weight_files(base_path)))
 
 
-def show_size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
-
-
 def list_requirements() -> str:
     """The packages that a run needs, at the versions in use here; which build of torch it is, the other machine's
     hardware decides."""
@@ -159,7 +156,8 @@ def write_wheel(folder: Path) -> Path:
             entry = zipfile.ZipInfo(name, _BEGINNING)
             entry.external_attr = 0o644 << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
-            wheel.writestr(entry, data)
+            # The weights of the demo model are most of it: the default level takes three times as long for 1 % less.
+            wheel.writestr(entry, data, compresslevel=1)
     return path
 
 

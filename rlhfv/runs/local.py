@@ -348,18 +348,24 @@ class LocalRuns:
     def _record(self, run_id: str) -> Record:
         try:
             data = json.loads((self.records / f"{run_id}.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return Record()
-        return Record(**{**data, "process": Process(**data["process"]) if data["process"] else None})
+            record = Record(**{**data, "process": Process(**data["process"]) if data["process"] else None})
+            numbers = (record.queued or 0, record.stop_asked or 0, record.events_from, record.memory)
+            remote = record.remote and (record.remote["repo"], record.remote["state"], record.remote["error"])
+            if all(isinstance(one, (int, float)) for one in numbers) and all(isinstance(one, str) for one in remote):
+                return record
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            pass
+        return Record()  # none is kept, or it is damaged
 
     def _write_record(self, run_id: str, record: Record) -> None:
         _write_json(self.records / f"{run_id}.json", asdict(record))
 
     def _locations(self) -> dict:
         try:
-            return json.loads(self.locations_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
+            known = json.loads(self.locations_file.read_text(encoding="utf-8"))
+            return {base: path for base, path in known.items() if isinstance(path, str)}
+        except (FileNotFoundError, ValueError, AttributeError):
+            return {}  # none is kept, or it is damaged: the base is looked for by its name
 
     def _remember_location(self, config: dict, path: Path) -> None:
         _write_json(self.locations_file, {**self._locations(), _base_key(config): str(Path(path).resolve())})

@@ -81,9 +81,9 @@ class Tail:
         kind, state = event["kind"], event.get("state")
         if kind == "step":
             self.began = True
-            self.step = event.get("step") or self.step
-            self.total_steps = event.get("total_steps") or self.total_steps
-            self.eta = event.get("eta", self.eta)
+            self.step = _number(event, "step") or self.step
+            self.total_steps = _number(event, "total_steps") or self.total_steps
+            self.eta = _number(event, "eta") if "eta" in event else self.eta
         elif kind == "state" and state in ("starting", "running"):
             self.began, self.stopping, self.ended, self.error = state == "running", False, "", ""
         elif kind == "state" and state == "stopping":
@@ -95,6 +95,11 @@ class Tail:
         elif kind == "error":
             self.ended = "failed"
             self.error = " ".join(str(event[part]) for part in ("what", "why", "fix") if event.get(part))
+
+
+def _number(event: dict, name: str) -> float | None:
+    value = event.get(name)
+    return value if isinstance(value, (int, float)) else None
 
 
 def read_state(record: Record, tail: Tail, alive: bool, known: bool) -> str:

@@ -21,6 +21,7 @@ from rlhfv.services.evaluating import Evaluating
 from rlhfv.services.expiring import Expiring
 from rlhfv.services.guide import Guide
 from rlhfv.services.hints import Hints
+from rlhfv.services.judged_answers import JudgedAnswers
 from rlhfv.services.limits import Limits
 from rlhfv.services.members import Members
 from rlhfv.services.model_host import ModelHost
@@ -57,6 +58,7 @@ class Services:
     members: Members
     evaluation: Evaluating
     benchmarking: Benchmarking
+    judged: JudgedAnswers
     reporting: Reporting
     sharing: Sharing
     recorded: RecordedComparisons
@@ -83,6 +85,7 @@ def build_services(settings: Settings) -> Services:
     publishing = Publishing(settings, store, shelf, training)
     evaluation = Evaluating(settings, store, shelf, host, runs, limits)
     benchmarking = Benchmarking(settings, host, limits)
+    judged = JudgedAnswers(settings, benchmarking)
     sent = SentRuns(store, runs)
     chat = Chat(store, shelf, host, limits, consent)
     recorded = RecordedComparisons(settings, store, shelf, host, chat)
@@ -104,7 +107,8 @@ def build_services(settings: Settings) -> Services:
         members=Members(settings),
         evaluation=evaluation,
         benchmarking=benchmarking,
-        reporting=Reporting(shelf, host, training, evaluation, benchmarking),
+        judged=judged,
+        reporting=Reporting(shelf, host, training, evaluation, benchmarking, judged),
         sharing=Sharing(settings, store, shelf, chat),
         recorded=recorded,
         guide=Guide(settings, store, shelf, host, chat, training, recorded),

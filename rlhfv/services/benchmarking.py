@@ -330,18 +330,8 @@ class Benchmarking:
                 "Delete one of yours, come back later, or run a studio of your own.",
             )
 
-    @contextmanager
-    def _hiding(self, actor: Actor) -> Iterator[None]:
-        """Whoever does not manage the studio is not told where on its disk the files lie."""
-        try:
-            yield
-        except StudioError as error:
-            told = [
-                part.replace(str(self.root), "the benchmark folder") for part in (error.what, error.why, error.fix)
-            ]
-            if "manage" in actor.rights or told == [error.what, error.why, error.fix]:
-                raise
-            raise type(error)(*told) from None
+    def _hiding(self, actor: Actor):
+        return hiding(actor, self.root)
 
     def _open(self, actor: Actor, id: str) -> tuple[AnswerFolder, AnswerSet]:
         actor.require("train")
@@ -400,6 +390,18 @@ class Benchmarking:
             self._memory[key] = value
             while len(self._memory) > KEPT:
                 self._memory.popitem(last=False)
+
+
+@contextmanager
+def hiding(actor: Actor, root: Path) -> Iterator[None]:
+    """Whoever does not manage the studio is not told where on its disk the benchmarks' files lie."""
+    try:
+        yield
+    except StudioError as error:
+        told = [part.replace(str(root), "the benchmark folder") for part in (error.what, error.why, error.fix)]
+        if "manage" in actor.rights or told == [error.what, error.why, error.fix]:
+            raise
+        raise type(error)(*told) from None
 
 
 def _told(problems: Sequence) -> list[str]:

@@ -23,9 +23,10 @@ from rlhfv.corrections.images import ImageShelf
 from rlhfv.corrections.pairs import PreferencePair, Provenance
 from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.errors import RunFailed, StudioError
-from rlhfv.models.catalog import Entry, gigabytes
+from rlhfv.models.catalog import Entry
 from rlhfv.run_folder import RunFolder, now
 from rlhfv.runs.local import build_command
+from rlhfv.units import human_bytes
 
 STEPS = 8
 PAIRS_A_DEVICE = 2
@@ -154,7 +155,7 @@ def _describe_machine() -> tuple[str, dict]:
 
     device = choose_device()
     gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
-    devices = [f"{gpu.name}, {gigabytes(gpu.total_memory)}" for gpu in gpus]
+    devices = [f"{gpu.name}, {human_bytes(gpu.total_memory)}" for gpu in gpus]
     free = available_memory(device)
     versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "accelerate")}
     figures = {
@@ -167,7 +168,7 @@ def _describe_machine() -> tuple[str, dict]:
     }
     here = ", ".join(devices) or f"no GPU, {os.cpu_count()} cores"
     said = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"{here}; {gigabytes(free)} free; {said}", figures
+    return f"{here}; {human_bytes(free)} free; {said}", figures
 
 
 # ---- training
@@ -242,7 +243,7 @@ def _describe_run(events: list[dict], batch: int, seconds: float) -> tuple[str, 
     skipped = [event["reason"] for event in events if event["kind"] == "skip"]
     text = (
         f"first loss {first['loss']:.6f} (ln 2 is {math.log(2):.6f}); "
-        f"{figures['seconds_a_pair']:.3f} s a pair, peak {gigabytes(last['memory'])}, "
+        f"{figures['seconds_a_pair']:.3f} s a pair, peak {human_bytes(last['memory'])}, "
         f"{figures['processes']} process{'es' if figures['processes'] > 1 else ''}. {' '.join([way['text'], *slow])}"
     )
     if skipped:
@@ -267,7 +268,7 @@ def _train_with_trl(entry: Entry, run: Path, ours: dict) -> tuple[str, dict]:
             "Nothing is needed for the studio; this line is for comparison only.",
         )
     figures = json.loads(done.stdout.splitlines()[-1])
-    text = f"{figures['seconds_a_pair']:.3f} s a pair, peak {gigabytes(figures['peak_memory'])}"
+    text = f"{figures['seconds_a_pair']:.3f} s a pair, peak {human_bytes(figures['peak_memory'])}"
     if ours["processes"] == 1:
         figures["times_ours"] = figures["seconds_a_pair"] / ours["seconds_a_pair"]
         text += f"; {figures['times_ours']:.2f} times the time of ours after its reference pass"

@@ -1,6 +1,7 @@
 """Whether a run fits beside what is in memory, and what its owner wants done where it does not."""
 
 from rlhfv.errors import InvalidData, RunFailed
+from rlhfv.units import human_bytes
 
 ASK, UNLOAD, WAIT, ANYWAY = "", "unload", "wait", "anyway"
 """Ask when memory is short; take the chat's model out while the run works; queue until there is room; just start."""
@@ -27,14 +28,10 @@ def find_place(room: str, needed: int, free: int, held: int) -> dict:
         )
     if room == ASK and needed > free:
         short = MemoryShort(
-            f"This run needs about {gigabytes(needed)} of memory, {gigabytes(free)} are free.",
-            f"The chat's model holds {gigabytes(held)}." if held else "The chat's model is not loaded.",
+            f"This run needs about {human_bytes(needed)} of memory, {human_bytes(free)} are free.",
+            f"The chat's model holds {human_bytes(held)}." if held else "The chat's model is not loaded.",
             "Take the chat's model out while it works, let it wait until there is room, or start it as it is.",
         )
         short.needed, short.free, short.held = needed, free, held
         raise short
     return {"memory": needed if room == WAIT else 0, "alone": room == UNLOAD}
-
-
-def gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"

@@ -215,7 +215,7 @@ def _owners(users: Iterable[User]) -> list[User]:
 
 
 def _check_role(role: str) -> None:
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         raise InvalidData(f"The role is {role!r:.80}.", f"The roles are {', '.join(ROLES)}.", "Choose one of them.")
 
 

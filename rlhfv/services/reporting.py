@@ -4,10 +4,10 @@ adapter of this studio with where it comes from and what it scored.
 Whose answers and runs these are, and who may see them, is asked of the rooms that hold them.
 """
 
-import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -18,7 +18,6 @@ from rlhfv.evaluation.answer_sets import AnswerFolder, AnswerSet
 from rlhfv.evaluation.benchmarks import benchmarks, find_benchmark
 from rlhfv.evaluation.bootstrap import Figure, Resamples
 from rlhfv.evaluation.comparison import ComparedItem, Comparison
-from rlhfv.evaluation.judge_log import unasked
 from rlhfv.evaluation.leaderboard import Finding, Leaderboard, Lineage, arrange
 from rlhfv.evaluation.page import Side, render, small_picture
 from rlhfv.evaluation.scene_score import BENCHMARK as DEMO_WORLD
@@ -28,14 +27,18 @@ from rlhfv.evaluation.score import Item
 from rlhfv.evaluation.stamp import UNKNOWN, refuse_unlike
 from rlhfv.models.catalog import local_adapter
 from rlhfv.models.identity import adapter_identity, read_adapter_card
+from rlhfv.runs.state import Run
 from rlhfv.services.actor import Actor
 from rlhfv.services.benchmarking import Benchmarking
 from rlhfv.services.evaluating import Evaluating
+from rlhfv.services.judged_answers import JudgedAnswers, Way
 from rlhfv.services.model_host import ModelHost
 from rlhfv.services.training import Training
 
 KEPT = 32
-"""Visitors whose last comparison is held in memory: whoever turns its pages does not count it anew."""
+"""Comparisons that are held in memory: whoever turns the pages of one does not count it anew."""
+OF_A_VISITOR = 4
+"""Of them the last ones of one visitor, who may have several tabs."""
 MOST_SETS = 20
 """Sets of answers of one visitor, where many share a machine."""
 REMEMBERED = 500
@@ -55,11 +58,13 @@ class Reporting:
         training: Training,
         evaluation: Evaluating,
         benchmarking: Benchmarking,
+        judged: JudgedAnswers,
     ):
         self.shelf, self.host = shelf, host
-        self.training, self.evaluation, self.benchmarking = training, evaluation, benchmarking
+        self.training, self.evaluation = training, evaluation
+        self.benchmarking, self.judged = benchmarking, judged
         self._lock = threading.Lock()
-        self._comparisons: OrderedDict[str, tuple[tuple, tuple, Comparison]] = OrderedDict()
+        self._comparisons: OrderedDict[tuple[str, tuple], tuple[tuple, Comparison]] = OrderedDict()
         self._findings: dict[tuple, Finding] = {}
 
     def sets(self, actor: Actor) -> list[AnswerSet]:
@@ -72,9 +77,11 @@ class Reporting:
         return [(one.benchmark.title, one.benchmark.name) for one in self.benchmarking.benchmarks(actor) if one.ready]
 
     def variants(self, actor: Actor, set_id: str) -> list[str]:
-        """The ways in which a set can be counted without a judge or word vectors, the usual one first."""
+        """The ways in which a set can be counted without word vectors, the usual one first: without a judge, then by
+        those that the actor may ask or that have judged all of it."""
         what = find_benchmark(self.benchmarking.answer_set(actor, set_id).stamp.benchmark)
-        return [variant for variant in what.variants if variant not in what.judged | what.by_vectors]
+        unjudged = [variant for variant in what.variants if variant not in what.judged | what.by_vectors]
+        return [*unjudged, *self.judged.ways(actor, set_id)]
 
     def take_in(
         self, actor: Actor, benchmark: str, path: Path, title: str = "", decoding: str = "", model: str = ""
@@ -97,6 +104,22 @@ class Reporting:
             )
         return self.benchmarking.take_in(actor, benchmark, path, title, decoding=decoding, model=model)
 
+    def beside(self, actor: Actor, set_id: str) -> tuple[str, str]:
+        """A set that was answered here and what it is compared with first, as before and after: an adapter's with its
+        baseline's, else in the order of the voices. "" for what is not there.
+
+        Raises:
+            NotFound: the set is not there or somebody else's.
+        """
+        new, places = self.benchmarking.answer_set(actor, set_id), [one.id for one in self.host.voices(actor)]
+        alike = [one for one in self.sets(actor) if one.done and not one.stamp.imported and _alike(one, new)]
+        model = new.stamp.model
+        first = [one for one in alike if model.adapter and one.stamp.model == replace(model, adapter=None)]
+        first = first or sorted((one for one in alike if one.voice in places), key=lambda one: places.index(one.voice))
+        before = first[0].id if first else new.id
+        others = [one.id for one in alike if one.id != before]
+        return before, new.id if new.id in others else next(iter(others), "")
+
     def delete(self, actor: Actor, set_id: str) -> None:
         """A set of answers with all that was counted in it.
 
@@ -104,12 +127,11 @@ class Reporting:
             NotFound: it is not there or somebody else's.
             InvalidData: answers are being added to it, or judged.
         """
-        folder = AnswerFolder(self.benchmarking.sets / self.benchmarking.answer_set(actor, set_id).id)
-        with folder.working(), unasked(folder.judge_log):
-            shutil.rmtree(folder.path)
+        AnswerFolder(self.benchmarking.sets / self.benchmarking.answer_set(actor, set_id).id).delete()
 
     def comparison(self, actor: Actor, before: str, after: str, variant: str = "") -> Comparison:
-        """Two sets item by item, with a general score of the same two voices beside where there is one.
+        """Two sets item by item, with a general score of the same two voices beside where there is one. No judge is
+        asked: by one is counted what it said before, see `JudgedAnswers`.
 
         Raises:
             NotFound: one of them is not there or somebody else's.
@@ -118,14 +140,21 @@ class Reporting:
         first, second = (self.benchmarking.answer_set(actor, each) for each in (before, after))
         others = self._general_sets(actor, first, second)
         state = tuple((one.id, one.done, self._state(one)) for pair in ((first, second), *others) for one in pair)
-        asked = (before, after, variant)
+        asked, way = (before, after, variant), self.judged.find(actor, (before, after), variant)
+        if way:
+            logs = [AnswerFolder(self.benchmarking.sets / one.id).judge_log for one in (first, second)]
+            state += tuple(log.stat().st_size if log.is_file() else 0 for log in logs)
         if (kept := self._kept(actor, asked)) and kept[0] == state:
             return kept[1]
-        comparison = self.benchmarking.compare(actor, before, after, variant)
+        how = (way.variant, way.read_kept) if way else (variant,)
+        comparison = self.benchmarking.compare(actor, before, after, *how)
         comparison = comparison.beside(self._general(actor, others))
         with self._lock:
-            self._comparisons[actor.visitor] = (asked, state, comparison)
-            self._comparisons.move_to_end(actor.visitor)
+            self._comparisons[actor.visitor, asked] = (state, comparison)
+            self._comparisons.move_to_end((actor.visitor, asked))
+            own = [key for key in self._comparisons if key[0] == actor.visitor]
+            if len(own) > OF_A_VISITOR:
+                self._comparisons.pop(own[0])
             while len(self._comparisons) > KEPT:
                 self._comparisons.popitem(last=False)
         return comparison
@@ -168,36 +197,31 @@ class Reporting:
     def leaderboard(self, actor: Actor, sort_by: str = "") -> Leaderboard:
         """Every adapter that the actor may see, beside the figures of every evaluation that they may see.
 
-        Judges are not asked for it: what only they can count is there once it was counted.
+        Judges are not asked for it: what only they can count is there once they have judged all of a set.
         """
         actor.require("train")
         sets = {one.id: one for one in self.sets(actor)}
         findings = [*self._of_scenes(actor), *self._of_sets(actor, sets)]
-        lineages = {lineage.id: lineage for lineage in self._lineages(actor)}
+        lineages = {lineage.id: lineage for lineage in self._lineages(actor, findings)}
         for lineage in self._unlisted(actor, sets.values()):
             lineages.setdefault(lineage.id, lineage)
 
         def alike(one: Finding, other: Finding) -> bool:
             if one.source not in sets or other.source not in sets:
                 return one.stamp == other.stamp
-            try:
-                refuse_unlike(sets[one.source].stamp, sets[other.source].stamp)
-            except StudioError:
-                return False
-            return True
+            return _alike(sets[one.source], sets[other.source])
 
         return arrange(lineages.values(), findings, sort_by, alike)
 
     # ---- what the calls above are made of
 
     def _kept(self, actor: Actor, asked: tuple) -> tuple[tuple, Comparison] | None:
-        """The actor's last comparison with what it was counted from, where it is of what is asked for."""
+        """The actor's comparison of what is asked for, with what it was counted from; None where it is not held."""
+        key = (actor.visitor, asked)
         with self._lock:
-            if actor.visitor not in self._comparisons:
-                return None
-            self._comparisons.move_to_end(actor.visitor)
-            known, state, comparison = self._comparisons[actor.visitor]
-        return (state, comparison) if known == asked else None
+            if key in self._comparisons:
+                self._comparisons.move_to_end(key)
+            return self._comparisons.get(key)
 
     def _state(self, one: AnswerSet) -> str:
         """Changes when a file does that the set is counted with."""
@@ -229,40 +253,38 @@ class Reporting:
 
     def _of_scenes(self, actor: Actor) -> Iterator[Finding]:
         for run in self.evaluation.runs(actor):
-            results = self.evaluation.folder(actor, run.id).read_results() if run.state == "done" else None
-            for voice in (results or {}).get("voices", ()):
-                yield Finding(
-                    voice["id"] or _base(run.config),
-                    DEMO_WORLD,
-                    SCENE_VARIANT,
-                    {"prompt": results["question"], "decoding": "greedy"},
-                    results["scenes"],
-                    tuple(_scene_figures(voice)),
-                    run.id,
-                    run.created,
-                )
+            if run.state == "done":
+                try:
+                    yield from _findings(run, self.evaluation.folder(actor, run.id).read_results() or {})
+                except (StudioError, KeyError, TypeError, AttributeError):
+                    continue  # its files are damaged
 
     def _of_sets(self, actor: Actor, sets: dict[str, AnswerSet]) -> Iterator[Finding]:
         for one in sets.values():
             benchmark = find_benchmark(one.stamp.benchmark)
-            if not one.done or benchmark.variants[0] in benchmark.judged:
+            if not one.done:
                 continue
-            key = (one.id, one.done, self._state(one))
-            with self._lock:
-                finding = self._findings.get(key)
-            if finding is None:
-                try:
-                    finding = self._of_set(actor, one)
-                except StudioError:
-                    continue  # the benchmark's files are gone
+            ways: list[Way | None] = [None]
+            if benchmark.variant() in benchmark.judged:
+                ways = [way for way in self.judged.whole(actor, one.id) if way.variant == benchmark.variant()]
+            for way in ways:
+                key = (one.id, one.done, self._state(one), way)
                 with self._lock:
-                    self._findings[key] = finding
-                    while len(self._findings) > REMEMBERED:
-                        self._findings.pop(next(iter(self._findings)))
-            yield finding
+                    finding = self._findings.get(key)
+                if finding is None:
+                    try:
+                        finding = self._of_set(actor, one, way)
+                    except StudioError:
+                        continue  # the benchmark's files are gone
+                    with self._lock:
+                        self._findings[key] = finding
+                        while len(self._findings) > REMEMBERED:
+                            self._findings.pop(next(iter(self._findings)))
+                yield finding
 
-    def _of_set(self, actor: Actor, one: AnswerSet) -> Finding:
-        score = self.benchmarking.score(actor, one.id)
+    def _of_set(self, actor: Actor, one: AnswerSet, way: Way | None) -> Finding:
+        how = (way.variant, way.read_kept) if way else ()
+        score = self.benchmarking.score(actor, one.id, *how)
         resamples = Resamples(score.counts, clusters=score.clusters)
         figures = tuple((measure, resamples.measure(measure)) for measure in score.measures)
         stamp = {name: value for name, value in one.stamp.lines.items() if name not in _OF_THE_VOICE}
@@ -277,18 +299,21 @@ class Reporting:
             one.created,
         )
 
-    def _lineages(self, actor: Actor) -> Iterator[Lineage]:
+    def _lineages(self, actor: Actor, findings: Sequence[Finding]) -> Iterator[Lineage]:
+        measured = {finding.voice.partition("@")[0]: finding.voice for finding in findings}
         runs = {run.id: run for run in self.training.runs(actor)}
         sources = set()
         for run in runs.values():
-            if run.state != "done" or not run.has_adapter:
+            if run.state != "done" or not (run.has_adapter or run.has_model):
                 continue
-            folder = self.training.folder(actor, run.id).adapter
+            made = self.training.folder(actor, run.id)
+            folder = made.adapter if run.has_adapter else made.model
             sources.add(str(folder))
             parent = runs.get(run.parent or "")
             try:
                 yield self._lineage(
-                    adapter_identity(folder, name=None),
+                    # A whole model is loaded under the name of its run; its weights are not read through for a table.
+                    adapter_identity(folder, name=None) if run.has_adapter else measured.get(run.id, run.id),
                     run.title,
                     folder,
                     base=_base(run.config),
@@ -328,6 +353,15 @@ class Reporting:
 _OF_THE_VOICE = ("benchmark", "model", "imported from")
 
 
+def _alike(one: AnswerSet, other: AnswerSet) -> bool:
+    """Whether they were asked alike and can be compared."""
+    try:
+        refuse_unlike(one.stamp, other.stamp)
+    except StudioError:
+        return False
+    return True
+
+
 def _voice(one: AnswerSet) -> str:
     model = one.stamp.model
     if model.name == UNKNOWN:
@@ -337,6 +371,17 @@ def _voice(one: AnswerSet) -> str:
 
 def _base(config: dict) -> str:
     return f"{config['base']['name']}@{config['base']['revision']}"
+
+
+def _findings(run: Run, results: dict) -> list[Finding]:
+    asked = {"prompt": results.get("question"), "decoding": "greedy"}
+    return [
+        Finding(
+            *(voice["id"] or _base(run.config), DEMO_WORLD, SCENE_VARIANT, asked, results["scenes"]),
+            *(tuple(_scene_figures(voice)), run.id, run.created),
+        )
+        for voice in results.get("voices", ())
+    ]
 
 
 def _scene_figures(voice: dict) -> Iterator[tuple]:

@@ -4,8 +4,8 @@ to agree to before a run is sent; as nodes of views."""
 from rlhfv.runs.hub_runs import HubWorker
 from rlhfv.runs.machine import show_age, show_machine
 from rlhfv.services.backends import JobOffer
-from rlhfv.studio.downloads import human_bytes, human_seconds
 from rlhfv.studio.view import Node, button, empty, h
+from rlhfv.units import human_bytes, human_seconds
 
 WITH_BASE = "+base"
 """At the end of an answer to a question that named the base's files: they may go along."""

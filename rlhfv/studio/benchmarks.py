@@ -6,13 +6,16 @@ from pathlib import Path
 
 import gradio as gr
 
+from rlhfv.errors import NotFound
 from rlhfv.models.decoding import DECODINGS
 from rlhfv.services import Actor, Services
+from rlhfv.studio import benchmark_answers, benchmark_answers_view, judged
 from rlhfv.studio import benchmarks_view as shown
 from rlhfv.studio.chat_view import alert
 from rlhfv.studio.downloads import make_file, size
 from rlhfv.studio.events import explain, private, script
 from rlhfv.studio.view import h, progress, view
+from rlhfv.studio.view import pager as turn_pages
 from rlhfv.studio.viewer import show, viewer
 from rlhfv.studio.visitor import actor
 
@@ -32,7 +35,7 @@ class BenchmarksPart:
 
 
 def build(services: Services) -> BenchmarksPart:
-    reporting = services.reporting
+    reporting, benchmarking = services.reporting, services.benchmarking
 
     with gr.Row(elem_classes="workbench"):
         with gr.Column(scale=4, min_width=280, elem_classes="side", elem_id="compare-form"):
@@ -40,7 +43,9 @@ def build(services: Services) -> BenchmarksPart:
             after = gr.Dropdown([], label="Answers after", filterable=False, elem_id="compare-after")
             variant = gr.Dropdown([], label="Counted as", filterable=False, elem_id="compare-variant")
             compare = gr.Button("Compare", variant="primary", size="sm", elem_id="compare-sets")
+            judging = judged.build(services)
             managing = view(shown.MANAGE, elem_id="compare-manage")
+            answering = benchmark_answers.build(services)
             with gr.Accordion("Take in a file of answers", open=False, elem_id="compare-files"):
                 wanting = view(elem_id="compare-wanting")
                 benchmark = gr.Dropdown(
@@ -95,24 +100,30 @@ def build(services: Services) -> BenchmarksPart:
     chosen, start = gr.State(NOTHING), gr.State(0)
 
     form = (before, after, variant)
-    outputs = (*form, benchmark, wanting, message, verdict, figures, compared, chosen)
+    sets_outputs = (*form, benchmark, wanting, message, verdict, figures, compared, chosen, *judging.outputs)
     items = (listing, pager, picture, item, start)
-    everything = (*items, message, verdict, figures, compared, outcome, chosen, download, page_status)
+    everything = tuple(dict.fromkeys((*items, *sets_outputs, outcome, download, page_status)))
 
-    def refresh(who: Actor, first: str = "", second: str = "", counted: str = "", asked=NOTHING) -> dict:
-        sets, ready, owner = reporting.sets(who), reporting.benchmarks(who), "manage" in who.rights
+    def refresh(who: Actor, first: str = "", second: str = "", counted: str = "", asked=NOTHING, *answered_by) -> dict:
+        return {**show_sets(who, first, second, counted, asked), **answering.refresh(who, *answered_by)}
+
+    def show_sets(who: Actor, first: str = "", second: str = "", counted: str = "", asked=NOTHING) -> dict:
+        sets, offered = reporting.sets(who), benchmarking.benchmarks(who)
+        offers = [(one.benchmark.title, one.benchmark.name) for one in offered if one.ready]
+        folder = str(benchmarking.root) if "manage" in who.rights else ""
         first = first if any(each.id == first for each in sets) else ""
         if not first and sets:
             first = _default_first(sets)
         return {
             before: gr.Dropdown(_choices(sets), value=first or None),
-            benchmark: gr.Dropdown(ready),
-            wanting: [] if ready else shown.no_files(str(reporting.benchmarking.root) if owner else ""),
+            benchmark: gr.Dropdown(offers),
+            wanting: [] if offers else benchmark_answers_view.no_files(folder, offered),
             **fill_second(who, sets, first, second, counted),
-            **(
-                {} if {*asked[:2]} <= {each.id for each in sets} else clear([shown.NOT_YET if sets else shown.NO_SETS])
-            ),
+            **({} if {*asked[:2]} <= {each.id for each in sets} else clear(nothing_yet(who, sets))),
         }
+
+    def nothing_yet(who: Actor, sets) -> list:
+        return [shown.NOT_YET] if sets else shown.no_sets(benchmarking.may_answer(who))
 
     def clear(told: list) -> dict:
         """Nothing is compared; `told` says why."""
@@ -124,9 +135,11 @@ def build(services: Services) -> BenchmarksPart:
         kind = next((each.stamp.benchmark for each in sets if each.id == first), "")
         others = [each for each in sets if each.stamp.benchmark == kind and each.id != first]
         second = second if any(each.id == second for each in others) else ""
+        second = second or (others[0].id if others else "")
         ways = reporting.variants(who, first) if kind else []
         return {
-            after: gr.Dropdown(_choices(others), value=second or (others[0].id if others else None)),
+            after: gr.Dropdown(_choices(others), value=second or None),
+            **judging.choose(who, [each for each in (first, second) if kind and each], ways),
             variant: gr.Dropdown(
                 ways, value=counted if counted in ways else (ways[0] if ways else None), visible=len(ways) > 1
             ),
@@ -146,7 +159,7 @@ def build(services: Services) -> BenchmarksPart:
         found = reporting.stored_picture(who, row.item) if row else ""
         return {
             listing: shown.listing(page, row.item.id if row else "", wanted),
-            pager: shown.pager(first, len(rows)),
+            pager: turn_pages(first, shown.PAGE, len(rows), "items"),
             picture: show((found,), row.item.question) if found else None,
             item: shown.opened(row, reporting.sides(who, *asked[:2]), bool(found)) if row else [],
             start: first,
@@ -154,15 +167,25 @@ def build(services: Services) -> BenchmarksPart:
 
     def compare_sets(first: str | None, second: str | None, counted: str | None, request: gr.Request):
         who, asked = actor(request), (first or "", second or "", counted or "")
-        yield {message: [progress(None, "Counting, and drawing resamples for the intervals …")]}
+        try:
+            if needed := judging.ask_first(who, asked):
+                yield needed
+                return
+        except Exception as error:
+            yield not_compared(who, asked, error)
+            return
+        counting = [progress(None, "Counting, and drawing resamples for the intervals …")]
+        yield {**judging.choose(who, (), ()), message: counting}
+        yield show_compared(who, asked)
+
+    def show_compared(who: Actor, asked) -> dict:
         try:
             comparison = reporting.comparison(who, *asked)
             sides = reporting.sides(who, *asked[:2])
             shown_items = show_items(who, asked, shown.ALL, 0)
         except Exception as error:
-            yield clear(alert(*explain(error)))
-            return
-        yield {
+            return not_compared(who, asked, error)
+        return {
             **shown_items,
             message: [],
             verdict: shown.verdict(comparison, sides),
@@ -174,25 +197,41 @@ def build(services: Services) -> BenchmarksPart:
             page_status: [],
         }
 
+    def not_compared(who: Actor, asked, error: Exception) -> dict:
+        """Why there is nothing to see; sets may have been deleted in another tab."""
+        if isinstance(error, NotFound):
+            return {**show_sets(who, *asked, asked=asked), **clear(shown.gone())}
+        return clear(alert(*explain(error)))
+
+    def turn_to(who: Actor, asked, wanted: str, first: int, opened: str = "") -> dict:
+        if not any(asked):
+            return gr.skip()
+        try:
+            return show_items(who, asked, wanted, first, opened)
+        except Exception as error:
+            return not_compared(who, asked, error)
+
     def filter_items(wanted: str, asked, request: gr.Request) -> dict:
-        return show_items(actor(request), asked, wanted, 0) if any(asked) else gr.skip()
+        return turn_to(actor(request), asked, wanted, 0)
 
     def turn(event: gr.EventData, wanted: str, asked, request: gr.Request) -> dict:
-        return show_items(actor(request), asked, wanted, int(event.ref)) if any(asked) else gr.skip()
+        return turn_to(actor(request), asked, wanted, int(event.ref))
 
     def open_item(event: gr.EventData, wanted: str, asked, first: int, request: gr.Request) -> dict:
-        return show_items(actor(request), asked, wanted, first, event.ref) if any(asked) else gr.skip()
+        return turn_to(actor(request), asked, wanted, first, event.ref)
 
     def act(event: gr.EventData, first: str | None, second: str | None, asked, request: gr.Request) -> dict:
         """Asks before it deletes."""
-        who = actor(request)
-        if event.act == "delete":
-            reporting.delete(who, event.ref)
-        sets = [each for each in reporting.sets(who) if each.id in (first, second)]
+        who, told = actor(request), []
         if event.act == "ask":
-            return {managing: shown.ask_to_delete(sets)}
-        done = [h("p.done", "The answers are deleted.", role="status")] if event.act == "delete" else []
-        return {managing: [shown.MANAGE, *done], **refresh(who, first or "", second or "", asked=asked)}
+            return {managing: shown.ask_to_delete([one for one in reporting.sets(who) if one.id in (first, second)])}
+        if event.act == "delete":
+            try:
+                reporting.delete(who, event.ref)
+                told = [h("p.done", "The answers are deleted.", role="status")]
+            except Exception as error:
+                told = alert(*explain(error))
+        return {managing: [shown.MANAGE, *told], **show_sets(who, first or "", second or "", asked=asked)}
 
     def take_in(
         request: gr.Request, path: str | None, kind: str | None, name: str, how: str, by: str, first: str | None, asked
@@ -215,7 +254,7 @@ def build(services: Services) -> BenchmarksPart:
         told = f"{new.done:,} of {new.total:,} items have an answer in {new.title}."
         yield {
             status: [h("p.done", told, role="status", dir="auto")],
-            **refresh(who, first, taken if beside else "", asked=asked),
+            **show_sets(who, first, taken if beside else "", asked=asked),
         }
 
     def make_page(with_pictures: bool, asked, request: gr.Request):
@@ -223,6 +262,9 @@ def build(services: Services) -> BenchmarksPart:
         yield {page_status: [progress(None, "Writing the page …")], download: gr.DownloadButton(visible=False)}
         try:
             path = make_file("comparison.html", reporting.page(who, *asked, with_pictures=with_pictures))
+        except NotFound as error:
+            yield {page_status: [], **not_compared(who, asked, error)}
+            return
         except Exception as error:
             yield {page_status: alert(*explain(error))}
             return
@@ -233,24 +275,34 @@ def build(services: Services) -> BenchmarksPart:
         }
 
     work = {"concurrency_id": "files", "concurrency_limit": 2}
-    private(before.input, choose_first, before, [after, variant], trigger_mode="always_last")
+    private(before.input, choose_first, before, [after, variant, *judging.outputs], trigger_mode="always_last")
     private(compare.click, compare_sets, list(form), list(everything), **work)
-    private(managing.select, act, [before, after, chosen], [managing, *outputs])
-    private(outcome.input, filter_items, [outcome, chosen], list(items), trigger_mode="always_last")
-    private(pager.select, turn, [outcome, chosen], list(items))
-    opened = private(listing.select, open_item, [outcome, chosen, start], list(items), trigger_mode="multiple")
+    judging.connect(show_compared, everything)
+    private(managing.select, act, [before, after, chosen], [managing, *sets_outputs])
+    turned = [*items, *sets_outputs]
+    private(outcome.input, filter_items, [outcome, chosen], turned, trigger_mode="always_last")
+    private(pager.select, turn, [outcome, chosen], turned)
+    opened = private(listing.select, open_item, [outcome, chosen, start], turned, trigger_mode="multiple")
     script(opened.then, SHOW_ITEM)
     private(
-        upload.upload, take_in, [upload, benchmark, title, decoding, model, before, chosen], [status, *outputs], **work
+        upload.upload,
+        take_in,
+        [upload, benchmark, title, decoding, model, before, chosen],
+        [status, *sets_outputs],
+        **work,
     )
-    private(make.click, make_page, [pictures, chosen], [page_status, download], **work)
+    private(make.click, make_page, [pictures, chosen], [page_status, download, *sets_outputs], **work)
+    answering.connect(
+        lambda who, first, second, asked: show_sets(who, first, second, asked=asked), chosen, sets_outputs
+    )
 
-    return BenchmarksPart((*form, chosen), outputs, refresh)
+    return BenchmarksPart((*form, chosen, *answering.kept), (*sets_outputs, *answering.outputs), refresh)
 
 
 def _choices(sets) -> list[tuple[str, str]]:
+    """The title of what was answered here names the benchmark already."""
     return [
-        (f"{each.title} · {each.stamp.benchmark} · {each.done:,} answers", each.id)
+        (f"{each.title}{f' · {each.stamp.benchmark}' if each.stamp.imported else ''} · {each.done:,} answers", each.id)
         for each in sorted(sets, key=lambda one: one.created, reverse=True)
     ]
 

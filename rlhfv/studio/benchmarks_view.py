@@ -32,10 +32,24 @@ NOT_YET = empty(
     "every item that broke or was mended.",
 )
 MANAGE = button("Delete answers …", "ask", kind="quiet")
-NO_SETS = empty(
-    "No answers to a benchmark yet.",
-    "Take in a file of answers, or let a voice answer in a terminal: python -m rlhfv benchmark list tells how.",
-)
+TAKE_IN_OR_ASK = "Let voices answer one, or take in a file of answers that were made elsewhere."
+TAKE_IN = "Take in a file of answers; here only who manages this studio lets voices answer."
+
+
+def no_sets(may_answer: bool) -> list[Node]:
+    return [empty("No answers to a benchmark yet.", TAKE_IN_OR_ASK if may_answer else TAKE_IN)]
+
+
+def gone() -> list[Node]:
+    """What was compared is not there any more."""
+    return [
+        h(
+            "div.warning",
+            h("strong", "These answers are not here any more. "),
+            "One of the two sets was deleted, in another tab or by somebody else. Choose two from the lists.",
+            role="alert",
+        )
+    ]
 
 
 def ask_to_delete(sets: list[AnswerSet]) -> list[Node]:
@@ -51,19 +65,6 @@ def ask_to_delete(sets: list[AnswerSet]) -> list[Node]:
                 button("Keep them", "keep"),
             ),
             role="alert",
-        )
-    ]
-
-
-def no_files(folder: str) -> list[Node]:
-    """Why no benchmark is offered; `folder` is "" for whoever cannot put files there."""
-    if not folder:
-        return [h("p.hint", "This studio has no benchmark's files. Ask its owner, or run a studio of your own.")]
-    return [
-        h(
-            "div.warning",
-            h("strong", "No benchmark's files are here yet. "),
-            f"They are looked for in {folder}; python -m rlhfv benchmark list names each, with where it comes from.",
         )
     ]
 
@@ -220,22 +221,6 @@ def _wrong_words(row: ComparedItem) -> str:
 
 def _name(row: ComparedItem) -> str:
     return " · ".join(filter(None, (row.item.id, row.item.group)))
-
-
-def pager(start: int, total: int) -> list[Node]:
-    if total <= PAGE:
-        return []
-    end = min(start + PAGE, total)
-    return [
-        h(
-            "div.pager",
-            button("‹ Before", "turn", str(max(0, start - PAGE)), disabled=start == 0),
-            h("span", f"{start + 1:,}–{end:,} of {total:,}", role="status"),
-            button("Next ›", "turn", str(end), disabled=end >= total),
-            role="navigation",
-            aria_label="Pages of items",
-        )
-    ]
 
 
 def opened(row: ComparedItem, sides: tuple[Side, Side], pictured: bool) -> list[Node]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
+from rlhfv.units import human_bytes
+
 
 def make_zip(name: str, fill) -> Path:
     """`fill(folder)` writes a folder; returns it as `<name>.zip` in a place that nobody can guess."""
@@ -31,20 +33,3 @@ def make_file(name: str, text: str) -> Path:
 def size(path: Path) -> str:
     """ "1.2 MB"."""
     return human_bytes(path.stat().st_size)
-
-
-def human_bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def human_seconds(seconds: float) -> str:
-    """ "40 s", "3 min", "2 h 05 min"."""
-    seconds = round(seconds)
-    if seconds < 100:
-        return f"{seconds} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -26,9 +26,9 @@ CHANGES = {
     "review": "review_accept_pair review_send_pair_back review_choose_first review_choose_second review_merge_both",
     "train": """train_act train_start_run train_answer train_add_oracle train_export_adapter evaluate_act
         evaluate_start_run evaluate_answer_room base_choice_choose benchmarks_take_in
-        benchmarks_act""",
+        benchmarks_act benchmark_answers_begin benchmark_answers_stop_answering""",
     "publish": "publish_begin_push publish_begin_adapter publish_sign_in_by_hand publish_sign_out",
-    "manage": """pairs_erase publish_begin_pull publish_sign_in_as_owner backends_sign_in_as_owner
+    "manage": """judged_act pairs_erase publish_begin_pull publish_sign_in_as_owner backends_sign_in_as_owner
         tasks_take_uploads tasks_take_dataset tasks_begin_writing tasks_stop_writing tasks_save_settings people_let_in
         people_set_password people_act chat_put_beside chat_take_away""",
 }
@@ -45,7 +45,8 @@ SHOWS = {
     "train": """wiring_visit_train wiring_visit_evaluate wiring_chat_with train_tick train_open_run train_compare_with
         train_forget_copy train_choose_recipe train_describe train_check_run train_ask_again evaluate_tick
         evaluate_open_run benchmarks_choose_first benchmarks_compare_sets benchmarks_filter_items benchmarks_turn
-        benchmarks_open_item benchmarks_make_page leaderboard_open_board leaderboard_sort""",
+        benchmarks_open_item benchmarks_make_page judged_tick benchmark_answers_tick leaderboard_open_board
+        leaderboard_sort""",
     "publish": "wiring_visit_publish publish_look publish_tick publish_choose_run",
     "manage": "wiring_visit_tasks wiring_visit_people",
 }

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import gradio as gr
 
 from rlhfv.services import Actor, Services
-from rlhfv.services.memory import gigabytes
 from rlhfv.services.models import ModelFacts
 from rlhfv.studio.view import Node, h, link, view
+from rlhfv.units import human_bytes
 
 TURNS = "They do not fit into memory together, so they take turns: one is loaded when the other has answered."
 
@@ -63,11 +63,11 @@ def build(services: Services) -> ModelsView:
 def describe(one) -> str:
     """A known model in one line: weights in 16 bits, licence, and what it is compared with."""
     pair = ", with an aligned adapter" if one.aligned else f", beside {one.beside}" if one.beside else ""
-    return f"{one.title}: {gigabytes(int(one.weights))}, {one.licence}{pair}"
+    return f"{one.title}: {human_bytes(one.weights)}, {one.licence}{pair}"
 
 
 def facts(one: ModelFacts) -> Node:
-    memory = "Not in memory" if one.held is None else f"{gigabytes(one.held)} in memory"
+    memory = "Not in memory" if one.held is None else f"{human_bytes(one.held)} in memory"
     lines = [
         f"Licence: {one.licence}." if one.licence else "Its licence is not known here.",
         f"{memory}{', held in 4 bits' if one.four_bit else ''}.",

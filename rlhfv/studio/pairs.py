@@ -16,6 +16,7 @@ from rlhfv.studio.events import explain, private, script
 from rlhfv.studio.jobs import Job
 from rlhfv.studio.span_editor import CorrectionDocument, SpanEditor
 from rlhfv.studio.view import Node, button, h, progress, view
+from rlhfv.studio.view import pager as turn_pages
 from rlhfv.studio.viewer import show, viewer
 from rlhfv.studio.visitor import actor
 
@@ -146,7 +147,7 @@ def build(services: Services) -> PairsTab:
         pair_id = pair_id or (page.pairs[0].id if page.pairs else "")
         return {
             listing: shown.listing(page.pairs, pair_id, any(searched)),
-            pager: shown.pager(start, PAGE, page.total),
+            pager: turn_pages(start, PAGE, page.total, "pairs", "‹ Newer", "Older ›"),
             offset: start,
             found: searched,
             status: note or [],

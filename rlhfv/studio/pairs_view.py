@@ -71,22 +71,6 @@ def _excerpt(pair: PreferencePair) -> list[Node]:
     return nodes + ([h("span.more", f"+{hidden}")] if hidden > 0 else [])
 
 
-def pager(start: int, size: int, total: int) -> list[Node]:
-    if total == 0:
-        return []
-    end = min(start + size, total)
-    return [
-        h(
-            "div.pager",
-            button("‹ Newer", "turn", str(max(0, start - size)), disabled=start == 0),
-            h("span", f"{start + 1:,}–{end:,} of {total:,}", role="status"),
-            button("Older ›", "turn", str(end), disabled=end >= total),
-            role="navigation",
-            aria_label="Pages of pairs",
-        )
-    ]
-
-
 STATES = {
     "submitted": "waits for a review",
     "accepted": "accepted",

@@ -8,9 +8,9 @@ import gradio as gr
 from rlhfv.services import Actor, Services
 from rlhfv.studio import review_view as shown
 from rlhfv.studio.events import private
-from rlhfv.studio.pairs_view import pager as turn_pages
 from rlhfv.studio.span_editor import CorrectionDocument, SpanEditor
 from rlhfv.studio.view import Node, button, h, view
+from rlhfv.studio.view import pager as turn_pages
 from rlhfv.studio.viewer import show as show_picture
 from rlhfv.studio.viewer import viewer
 from rlhfv.studio.visitor import actor
@@ -89,7 +89,7 @@ def build(services: Services) -> ReviewTab:
             status: note or [],
             desk: gr.Row(visible=True),
             listing: shown.listing(page.items, pair_id),
-            pager: turn_pages(start, PAGE, page.total),
+            pager: turn_pages(start, PAGE, page.total, "pairs"),
             offset: start,
             **open_pair(who, pair_id),
         }

@@ -1,10 +1,10 @@
 """What the list of runs, one run and its warnings show, as nodes of views; for training and evaluation alike."""
 
 from rlhfv.runs.state import ALIVE, Run
-from rlhfv.services.memory import MemoryShort, gigabytes
-from rlhfv.studio.downloads import human_seconds
+from rlhfv.services.memory import MemoryShort
 from rlhfv.studio.pairs_view import moment
 from rlhfv.studio.view import Node, button, empty, h, progress
+from rlhfv.units import human_bytes, human_seconds
 
 OPEN = (*ALIVE, "queued")
 TONES = {
@@ -71,7 +71,7 @@ def heading(run: Run, acts: list[Node], unit: str, elsewhere: str = "") -> list[
 
 def _course(run: Run, unit: str) -> str:
     if run.memory:
-        return f"Waits until {gigabytes(run.memory)} of memory are free."
+        return f"Waits until {human_bytes(run.memory)} of memory are free."
     if run.remote:
         return _course_elsewhere(run, unit)
     if run.state == "queued":
@@ -113,7 +113,7 @@ def ask_for_room(short: MemoryShort, ref: str) -> list[Node]:
             h(
                 "p.facts",
                 *acts,
-                button(f"Wait until {gigabytes(short.needed)} are free", "wait", ref, "" if acts else "primary"),
+                button(f"Wait until {human_bytes(short.needed)} are free", "wait", ref, "" if acts else "primary"),
                 button("Start anyway", "anyway", ref),
                 button("Not now", "cancel", ref, "quiet"),
             ),

@@ -1,9 +1,9 @@
 """The figures of the Statistics tab, as nodes of views."""
 
 from rlhfv.corrections.statistics import PAPER_CORRECTIONS, PAPER_WORDS, Figures, Statistics
-from rlhfv.studio.downloads import human_seconds
 from rlhfv.studio.pairs_view import short
 from rlhfv.studio.view import Node, empty, h
+from rlhfv.units import human_seconds
 
 STATES = {
     "accepted": "accepted",

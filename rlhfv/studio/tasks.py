@@ -17,8 +17,8 @@ from rlhfv.studio import tasks_view as shown
 from rlhfv.studio.chat_view import alert
 from rlhfv.studio.events import explain, private
 from rlhfv.studio.jobs import Job, Jobs, Tell
-from rlhfv.studio.pairs_view import pager as turn_pages
 from rlhfv.studio.view import h, view
+from rlhfv.studio.view import pager as turn_pages
 from rlhfv.studio.visitor import actor
 
 PAGE = 20
@@ -179,7 +179,7 @@ def build(services: Services) -> TasksTab:
 
     def show_list(who: Actor, of_kind: str, start: int, counts: TaskCounts) -> dict:
         found = queue.tasks(who, None if of_kind == shown.ANY else of_kind, start, PAGE)
-        return {listing: shown.listing(found), pager: turn_pages(start, PAGE, shown.number(counts, of_kind))}
+        return {listing: shown.listing(found), pager: turn_pages(start, PAGE, shown.number(counts, of_kind), "tasks")}
 
     def take_in(who: Actor, of_kind: str, work: Callable[[Callable[[int], None]], Intake]) -> Iterator[dict]:
         """Shows how many were read while `work(progress)` reads them, then what came of it."""

@@ -7,8 +7,8 @@ from rlhfv.run_folder import RunFolder
 from rlhfv.runs.state import Run
 from rlhfv.studio import runs_view
 from rlhfv.studio.chat_view import thumb
-from rlhfv.studio.downloads import human_bytes, human_seconds
 from rlhfv.studio.view import Node, button, empty, h, progress
+from rlhfv.units import human_bytes, human_seconds
 
 EMPTY = (
     "No training run yet.",

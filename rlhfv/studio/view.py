@@ -81,6 +81,24 @@ def progress(fraction: float | None, text: str, label: str = "Progress") -> Node
     )
 
 
+def pager(start: int, size: int, total: int, what: str, back: str = "‹ Before", on: str = "Next ›") -> list[Node]:
+    """Where a list of `total` stands that shows `size` from `start`, and the ways to its other pages: they send `turn`
+    with the place of the first that they show."""
+    if total == 0:
+        return []
+    end = min(start + size, total)
+    return [
+        h(
+            "div.pager",
+            button(back, "turn", str(max(0, start - size)), disabled=start == 0),
+            h("span", f"{start + 1:,}–{end:,} of {total:,}", role="status"),
+            button(on, "turn", str(end), disabled=end >= total),
+            role="navigation",
+            aria_label=f"Pages of {what}",
+        )
+    ]
+
+
 @cache
 def read_script(name: str) -> str:
     """A script beside this file; it goes to the page as it is."""

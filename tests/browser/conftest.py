@@ -34,11 +34,22 @@ QUIET = (
     "--disable-sync",
 )
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
+LONGEST = ("page", "sign_in", "loop", "hints", "team", "publish", "backends", "span_editor", "welcome")
+"""Files that workers should not begin last."""
+PATIENCE = 60_000
+"""Milliseconds for whatever a page is to show: tests share their machine with others, and wait only as long as it
+takes."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Playwright's sync API keeps an event loop running in this thread, in which no other test could start its own.
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    order = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        # Playwright's sync API keeps an event loop running in this thread, in which no other test could start its own.
+        browser = item.get_closest_marker("browser") is not None
+        return browser, order.get(item.path.name, len(order)) if browser else 0
+
+    items.sort(key=place)
 
 
 def find_chromium(playwrights_own: str) -> str | None:
@@ -58,6 +69,7 @@ def browser():
             if os.environ.get("CI") == "true":
                 pytest.fail(message)
             pytest.skip(message)
+        sync_api.expect.set_options(timeout=PATIENCE)
         browser = playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
         yield browser
         browser.close()
@@ -119,8 +131,7 @@ def open_page(browser) -> Callable:
     def open_page(url: str, **options):
         context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **options})
         contexts.append(context)
-        context.set_default_timeout(15_000)
-        context.set_default_navigation_timeout(60_000)
+        context.set_default_timeout(PATIENCE)
         context.on("request", watch_request)
         context.on("console", watch_console)
         context.on("weberror", lambda error: problems.append(f"page error: {error.error}"))

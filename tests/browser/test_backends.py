@@ -41,7 +41,6 @@ def studio(tmp_path, hub, connect, monkeypatch):
 def open_train(studio, open_page):
     def open_train(where: str):
         page = open_page(f"{studio.address}?tab=train")
-        page.set_default_timeout(60_000)
         page.locator("body[data-ready]").wait_for()
         page.locator("#train-where").get_by_text(where).click()
         return page

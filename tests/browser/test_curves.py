@@ -29,7 +29,7 @@ def wait_for_lines(page, *counts: int) -> list[list[str]]:
 
 def open_train(open_page, address):
     page = open_page(f"{address}?tab=train", viewport={"width": 1440, "height": 1000})
-    page.locator("body[data-ready]").wait_for(timeout=60_000)
+    page.locator("body[data-ready]").wait_for()
     return page
 
 

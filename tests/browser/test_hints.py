@@ -191,7 +191,6 @@ def ask(page, question: str):
     """The chat page with a picture and the answers to one question."""
     picture = io.BytesIO()
     Image.new("RGB", (64, 48), "teal").save(picture, "PNG")
-    page.set_default_timeout(60_000)
     page.locator("body[data-ready]").wait_for()
     file = {"name": "picture.png", "mimeType": "image/png", "buffer": picture.getvalue()}
     page.set_input_files("#chat-picture input[type=file]", file)

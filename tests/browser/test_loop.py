@@ -107,14 +107,14 @@ def test_the_loop_by_keyboard(studio, open_page):
         correct_by_keyboard(page, answer.text, edit)
     page.locator("#editor").get_by_text(f"{len(mistakes)} corrections").first.wait_for()
     save_with_terms(page)
-    page.get_by_text(re.compile(f"Saved: {len(mistakes)} corrections")).wait_for(timeout=20_000)
+    page.get_by_text(re.compile(f"Saved: {len(mistakes)} corrections")).wait_for()
     (pair,) = Store(studio.data_dir / "studio.sqlite3").all_pairs()
     assert pair.chosen == CorrectedAnswer(answer.text, mistakes).corrected
     spans = [(edit.start, edit.end, edit.replacement) for edit in mistakes]
     assert [(edit.start, edit.end, edit.replacement) for edit in pair.edits] == spans
 
     choose_tab(page, "Pairs")
-    page.get_by_text("Ada 🧪").first.wait_for(timeout=20_000)
+    page.get_by_text("Ada 🧪").first.wait_for()
 
     choose_tab(page, "Train")
     page.locator("#oracle-count input").fill("40")

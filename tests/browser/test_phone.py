@@ -35,6 +35,13 @@ COVERED = """(node) => {
 }"""
 
 
+# Where the page scrolls to when a question is asked.
+UNDER_THE_SWITCH = """() => {
+  const question = document.querySelectorAll("#left-column .turn .question")[1].getBoundingClientRect();
+  return Math.abs(question.top - document.querySelector("#sides").getBoundingClientRect().bottom - 12) <= 2;
+}"""
+
+
 class TwoMinds(ScriptedModel):
     """Two voices: the right one says much more at first, then they differ in a word in the middle of a long answer."""
 
@@ -52,7 +59,6 @@ class TwoMinds(ScriptedModel):
 def phone(studio, open_page, monkeypatch):
     monkeypatch.setattr(studio.services.host, "_model", TwoMinds())
     page = open_page(studio.address, **PHONE)
-    page.set_default_timeout(60_000)
     page.locator("body[data-ready]").wait_for()
     return page
 
@@ -125,10 +131,7 @@ def test_from_a_photo_to_a_shared_picture_by_touch_alone(phone, studio):
     page.locator("#question .submit-button").tap()
     left, right = (page.locator(f"#{side}-column .turn").nth(1) for side in ("left", "right"))
     left.locator(".actions").wait_for()
-    page.wait_for_timeout(300)
-    under = page.locator("#sides").bounding_box()
-    below = left.locator(".question").bounding_box()["y"] - under["y"] - under["height"]
-    assert below == pytest.approx(12, abs=2), "the new question is right under the switch"
+    page.wait_for_function(UNDER_THE_SWITCH)
     assert is_in_sight(page, left.locator(".question")) and is_in_sight(page, box)
     assert left.locator("mark").inner_text() == "two" and right.is_hidden()
     left.locator("mark").evaluate("mark => mark.scrollIntoView({ block: 'center' })")

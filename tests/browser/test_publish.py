@@ -49,7 +49,6 @@ def push(page) -> None:
 def test_sign_in_push_edit_and_push_again(studio, hub, open_page):
     reader, writer = hub.user("bob", "read"), hub.user("ann")
     page = open_page(f"{studio.address}?tab=publish")
-    page.set_default_timeout(60_000)
     page.locator("body[data-ready]").wait_for()
     status, message = page.locator("#publish-status"), page.locator("#publish-message")
     status.get_by_text(re.compile("2 to add")).wait_for()

@@ -41,7 +41,6 @@ def start(page) -> None:
 
 def test_the_chat_is_unloaded_for_a_run_and_comes_back(studio, short, open_page):
     page = open_page(f"{studio.address}?tab=train", viewport={"width": 1300, "height": 900})
-    page.set_default_timeout(60_000)
     page.locator("body[data-ready]").wait_for()
     start(page)
     page.keyboard.press("Enter")

@@ -17,7 +17,6 @@ def asked(studio, open_page):
 
     def start(**options):
         page = open_page(studio.address, **options)
-        page.set_default_timeout(60_000)
         page.locator("body[data-ready]").wait_for()
         buffer = io.BytesIO()
         Image.linear_gradient("L").resize((640, 420)).convert("RGB").save(buffer, "PNG")

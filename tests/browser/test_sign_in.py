@@ -13,7 +13,7 @@ from rlhfv.services.terms import Terms, now
 from rlhfv.settings import Settings
 from rlhfv.studio.visitor import COOKIE, read_key, sign
 from tests.apps import ROOT, free_port, start_app, wait_until_ready
-from tests.browser.conftest import LEFT_BEHIND
+from tests.browser.conftest import LEFT_BEHIND, PATIENCE
 from tests.browser.test_publish import files_with, what_the_page_holds
 from tests.hub.hub import Hub
 from tests.publishing.conftest import encode_picture
@@ -107,7 +107,7 @@ def visit(space, browser):
     def visit(visitor: str, tab: str, **options):
         context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **options})
         contexts.append(context)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(PATIENCE)
         context.route(re.compile(r"^https?://(?!127\.0\.0\.1)"), answer)
         context.on("console", listen)
         context.on("weberror", lambda error: problems.append(f"page error: {error.error}"))
@@ -218,7 +218,6 @@ def test_a_job_from_the_sign_in_to_its_adapter(space, visit):
     hub = space.hub
     hub.openid.person = "eve"
     page = visit(EVE, "train")
-    page.set_default_timeout(60_000)
     message, heading = page.locator("#train-message"), page.locator("#run-heading")
     page.get_by_label("A job of the Hub").click()
     page.get_by_role("button", name="Choose a machine").click()

@@ -162,7 +162,7 @@ def test_two_annotators_and_a_reviewer(team, hub, open_page):
     ray.locator("#hub-session").get_by_text("Signed in as ray").wait_for()
     ray.locator("#publish-repo").get_by_role("textbox").fill("ray/pairs")
     ray.locator("#publish-push").click()
-    ray.locator("#publish-message").get_by_text("Pushed: 1 added").wait_for(timeout=60_000)
+    ray.locator("#publish-message").get_by_text("Pushed: 1 added").wait_for()
     assert hub.commits("ray/pairs")[0].author == "ray" and not hub.leaks
 
     olga = sign_in(open_page, team, "Olga", "tasks")

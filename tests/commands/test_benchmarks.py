@@ -5,13 +5,13 @@ import json
 import pytest
 
 from tests.evaluation.judge_server import JudgeServer
-from tests.services.test_benchmarking import write_answers, write_benchmark
+from tests.services.made_benchmark import make_pope, write_pope_answers
 
 
 @pytest.fixture
 def bench(say, tmp_path):
     """`bench("list", …)` on a made-up POPE split; with `as_json=True` what it prints as data."""
-    write_benchmark(tmp_path / "data/benchmarks")
+    make_pope(tmp_path / "data/benchmarks")
 
     def run(*words, as_json=False):
         code, out, err = say("benchmark", *words, *["--json"] * as_json)
@@ -30,7 +30,7 @@ def test_the_list_says_what_is_missing_and_where_it_comes_from(bench):
 
 
 def test_the_folder_of_the_files_can_be_named(bench, tmp_path):
-    write_benchmark(tmp_path / "other")
+    make_pope(tmp_path / "other")
     (tmp_path / "data/benchmarks/pope/coco_pope_random.json").unlink()
     assert "pope-random  POPE, random: files are missing" in bench("list")[1]
     assert "pope-random  POPE, random: ready" in bench("list", "--benchmarks", tmp_path / "other")[1]
@@ -51,7 +51,7 @@ def test_a_voice_answers_and_is_scored(bench, scripted):
 def test_answers_from_elsewhere_are_compared_and_shared(bench, tmp_path):
     ids = []
     for name, texts in (("before", ["Yes"] * 10), ("after", ["Yes", "No"] * 5)):
-        path = write_answers(tmp_path / f"{name}.jsonl", texts)
+        path = write_pope_answers(tmp_path / f"{name}.jsonl", texts)
         ids.append(bench("import", "pope-random", path, "--by", "LLaVA", as_json=True)[1]["id"])
     code, found, _ = bench("compare", *ids, as_json=True)
     assert code == 0 and found["flips"]["mended"] == 5 and found["outcomes"]["2"] == "mended"

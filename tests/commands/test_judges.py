@@ -29,6 +29,7 @@ def test_no_flags_name_no_judge(read):
 
 def test_a_judge_with_its_own_key_and_file_of_replies(read, tmp_path):
     prompt = tmp_path / "prompt.txt"
+    prompt.write_text("{question}")
     flags = ("--judge-key-env", "JUDGE_KEY", "--judge-prompt", str(prompt), "--judge-again", "--judge-at-once", "2")
     judge = read(*NAMED, *flags)(tmp_path / "judge.jsonl")
     assert (judge.voice.url, judge.voice.model) == ("https://api.example/v1", "org/judge-1")
@@ -48,6 +49,7 @@ def test_without_a_key_flag_none_is_sent(read, tmp_path):
         ((*NAMED, "--judge-key-env", "JUDGE_KEY", "--judge-key-file", "key"), "two keys"),
         (("--judge-key-env", "JUDGE_KEY"), "No judge is named"),
         (("--judge-again",), "No judge is named"),
+        ((*NAMED, "--judge-prompt", "/nowhere/prompt.txt"), "no file '/nowhere/prompt.txt' with a prompt"),
     ],
 )
 def test_flags_that_do_not_hold_are_told_without_the_key(read, flags, words):

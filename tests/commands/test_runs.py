@@ -105,7 +105,8 @@ def test_a_model_without_a_world_cannot_be_evaluated(say, scripted):
 def evaluation(tmp_path):
     """The folder of an evaluation that has ended."""
     folder = RunFolder(tmp_path / "data" / "runs" / "evaluation-1")
-    config = {"kind": "evaluation", "title": "two\nlines", "created": "2026", "base": {}, "evaluation": {"scenes": 2}}
+    config = {"kind": "evaluation", "title": "two\nlines", "created": "2026", "evaluation": {"scenes": 2}}
+    config["base"] = {"name": "demo", "revision": ""}
     folder.create(config, [], None)
     for done in range(1, 4):
         folder.append_event("log", text="Reading", done=done, total=3)

@@ -9,6 +9,7 @@ from rlhfv.corrections.edits import from_texts
 from rlhfv.corrections.images import ImageShelf
 from rlhfv.corrections.pairs import Judgement, PreferencePair, Provenance
 from rlhfv.corrections.store import Store
+from tests.corrections.team import ANN, BOB, Team
 
 MODEL = ModelIdentity("demo", "a" * 64)
 CREATED = "2025-01-02T03:04:05+00:00"
@@ -80,3 +81,17 @@ def encode():
         return buffer.getvalue()
 
     return encode
+
+
+@pytest.fixture
+def team(tmp_path, make_answer, make_pair, make_judgement):
+    return Team(tmp_path / "team.db", make_answer, make_pair, make_judgement)
+
+
+@pytest.fixture
+def both(team):
+    """Two people's corrections of one answer."""
+    return (
+        team.save(ANN, "A blue cup on a big table."),
+        team.save(BOB, "A red cup on a small table."),
+    )

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhfv.corrections.agreement import cohen_kappa, flagged_words, measure_agreement, span_f1, word_spans
+from rlhfv.corrections.agreement import cohen_kappa, flagged_words, measure_agreement, word_spans
 from rlhfv.corrections.edits import CorrectedAnswer, Edit
 from rlhfv.errors import StudioError
 
@@ -26,6 +26,11 @@ def edit_sets(draw, text=TEXT):
 
 
 EDITS = edit_sets()
+
+
+def span_f1(first, second, overlapping=False):
+    found = measure_agreement([(TEXT, first, second)])
+    return found.overlapping_f1 if overlapping else found.exact_f1
 
 
 @given(EDITS, EDITS)

@@ -1,10 +1,5 @@
 """Who gets which task: one first correction each, whatever happens at the same moment."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from rlhfv.corrections.conversation import Prompt, fingerprint
@@ -14,8 +9,8 @@ from rlhfv.corrections.reviews import Person
 from rlhfv.corrections.store import Store
 from rlhfv.corrections.tasks import NewTask, share_of
 from rlhfv.errors import NotFound
+from tests.corrections.processes import let_go, start_process
 
-ROOT = Path(__file__).parents[2]
 NOW = 1_000_000.0
 LATER = NOW + 1800
 
@@ -310,24 +305,8 @@ while tasks := store.unanswered(count):
 
 def run_at_once(script, path, names, count):
     """The lines that each process printed."""
-    command = [sys.executable, "-c", script, str(path)]
-    processes = [
-        subprocess.Popen(
-            [*command, name, str(count)],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name in names
-    ]
-    for process in processes:
-        assert process.stdout.readline() == "ready\n", process.stderr.read()
-    for process in processes:
-        process.stdin.write("\n")
-        process.stdin.flush()
+    processes = [start_process(script, path, name, count) for name in names]
+    let_go(*processes)
     outputs = []
     for process in processes:
         output, errors = process.communicate(timeout=120)

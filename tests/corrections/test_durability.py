@@ -1,19 +1,14 @@
 """What was confirmed survives `kill -9`, and many processes write at once without a loss."""
 
-import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from rlhfv.corrections.store import Store
-
-ROOT = Path(__file__).parents[2]
+from tests.corrections.processes import let_go, start_process
 
 WRITER = """
 import itertools, sys
@@ -39,27 +34,6 @@ for index in range(count) if count else itertools.count():
 """
 
 
-def start_writer(path, name, count):
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), name, str(count)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    return writer
-
-
-def let_go(*writers):
-    for writer in writers:
-        assert writer.stdout.readline() == "ready\n", writer.stderr.read()
-    for writer in writers:
-        writer.stdin.write("\n")
-        writer.stdin.flush()
-
-
 def assert_confirmed(path, lines):
     """Every confirmed revision is there with what was said about it, and nothing is broken or half there."""
     store = Store(path)
@@ -82,7 +56,7 @@ def assert_confirmed(path, lines):
 def kill_rounds(path, rounds, writers_a_round):
     chance, confirmed = random.Random(), []
     for number in range(rounds):
-        writers = [start_writer(path, f"r{number}w{index}", 0) for index in range(writers_a_round)]
+        writers = [start_process(WRITER, path, f"r{number}w{index}", 0) for index in range(writers_a_round)]
         let_go(*writers)
         confirmed.append(writers[0].stdout.readline().strip())  # at least one each round, however slow the machine
         time.sleep(chance.uniform(0.05, 0.6))
@@ -110,7 +84,7 @@ def test_what_save_returned_survives_kill_9_many_times(tmp_path):
 
 
 def save_at_once(path, processes, count):
-    writers = [start_writer(path, f"w{index}", count) for index in range(processes)]
+    writers = [start_process(WRITER, path, f"w{index}", count) for index in range(processes)]
     start = time.monotonic()
     let_go(*writers)
     lines = []

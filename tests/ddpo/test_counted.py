@@ -10,8 +10,22 @@ from benchmarks.counted import SHAPES, Count, LiveBytes, Shape, compare
 pytest.importorskip("trl")
 
 
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+# Every shape and both ways; the other pairings are slow.
+KEPT, CHECKPOINTED = False, True
+QUICK = {("LLaVA-1.5-7B", KEPT), ("32k vocabulary", KEPT), ("head-light", CHECKPOINTED)}
+PAIRINGS = [
+    pytest.param(
+        shape,
+        checkpointing,
+        id=f"{shape.name}-{'checkpointed' if checkpointing else 'kept'}",
+        marks=() if (shape.name, checkpointing) in QUICK else pytest.mark.slow,
+    )
+    for shape in SHAPES
+    for checkpointing in (KEPT, CHECKPOINTED)
+]
+
+
+@pytest.mark.parametrize(("shape", "checkpointing"), PAIRINGS)
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_run_takes_half_of_trls_operations_and_a_step_half_of_its_memory(shape, checkpointing):
     found = compare(shape, checkpointing)
@@ -22,11 +36,16 @@ def test_a_run_takes_half_of_trls_operations_and_a_step_half_of_its_memory(shape
 
 
 @pytest.mark.parametrize(
-    "checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["kept", "checkpointed"]
+    ("shape", "checkpointing"),
+    [
+        pytest.param(SHAPES[0], KEPT, id="LLaVA-1.5-7B-kept", marks=pytest.mark.slow),
+        pytest.param(SHAPES[0], CHECKPOINTED, id="LLaVA-1.5-7B-checkpointed", marks=pytest.mark.slow),
+        pytest.param(SHAPES[2], KEPT, id="head-light-kept"),
+    ],
 )
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_two_pairs_of_an_image_take_far_less_in_the_first_epoch_already(checkpointing):
-    found = compare(SHAPES[0], checkpointing, pairs=2)
+def test_two_pairs_of_an_image_take_far_less_in_the_first_epoch_already(shape, checkpointing):
+    found = compare(shape, checkpointing, pairs=2)
     assert found.one >= 2.5
     assert found.memory <= 0.4
 

@@ -353,7 +353,9 @@ def test_runs_without_a_usable_pair_or_an_even_share_are_refused(bases, images, 
         start(bases["llava"], images, [make_pair("same", names[0], edits=[])], tmp_path / "none")
     with pytest.raises(InvalidData, match="no setting"):
         RunFolder(tmp_path / "odd").create(
-            {"kind": "training", "base": {}, "training": {"lr": 1}}, [], lambda name: images / name
+            {"kind": "training", "base": {"name": "llava", "revision": ""}, "training": {"lr": 1}},
+            [],
+            lambda name: images / name,
         )
         run(tmp_path / "odd")
     three = SimpleNamespace(num_processes=3, process_index=0, is_main_process=True, device=torch.device("cpu"))

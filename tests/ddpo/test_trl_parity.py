@@ -3,10 +3,10 @@
 import pytest
 import torch
 from datasets import Dataset
-from PIL import Image
 
 from rlhfv.ddpo.base import load_base, make_trainable, without_adapter
 from rlhfv.ddpo.batches import Collator, PairEncoder
+from rlhfv.ddpo.beside_trl import trl_rows
 from rlhfv.ddpo.config import RECIPES
 from rlhfv.ddpo.loss import ddpo_loss, score_answers
 from rlhfv.ddpo.reference import compute_references
@@ -58,18 +58,7 @@ def trl_loss(folder, find_image, pairs, output):
     from transformers import AutoModelForImageTextToText
     from trl import DPOConfig, DPOTrainer
 
-    def said(role, text):
-        return [{"role": role, "content": text}]
-
-    rows = [
-        {
-            "images": [Image.open(find_image(pair.prompt.images[0])).convert("RGB")],
-            "prompt": said("user", pair.prompt.question),
-            "chosen": said("assistant", pair.chosen),
-            "rejected": said("assistant", pair.rejected),
-        }
-        for pair in pairs
-    ]
+    rows = trl_rows(pairs, find_image)
     trainer = DPOTrainer(
         model=AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32),
         args=DPOConfig(

@@ -11,7 +11,7 @@ HAT = "A man with a red hat and a dog."
 NO_HAT = "A man with a dog."
 
 
-def make_score(wrong, named=None, ids=None, answers=None, **fields) -> Score:
+def make_score(wrong, named=None, ids=None, **fields) -> Score:
     """`wrong` and `named` (of four objects) of each item; where the answer speaks of a hat, that is its fault."""
     wrong = np.asarray(wrong, bool)
     ids = tuple(ids or (f"item-{number}" for number in range(len(wrong))))

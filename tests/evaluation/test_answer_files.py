@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rlhfv.errors import InvalidData
 from rlhfv.evaluation import amber, mmhal, pope
-from rlhfv.evaluation.answer_files import detect_format, read_answers_file, write_answers_file
+from rlhfv.evaluation.answer_files import read_answers_file, write_answers_file
 from rlhfv.evaluation.answer_forms import FORMS, image_number
 from rlhfv.evaluation.score import Item
 
@@ -58,7 +58,6 @@ def test_a_file_as_others_write_it(tmp_path, form):
     assert answers == {"7": "Yes", "8": "no"}
     unsure = (f"{WITHOUT_QUESTION[form]} of 2 {UNSURE}",) if form in WITHOUT_QUESTION else ()
     assert (answers.form, answers.problems, answers.notes) == (form, (), unsure)
-    assert detect_format(tmp_path / "answers.jsonl") == form
 
 
 @pytest.mark.parametrize("form", [*FORMS, "vlmevalkit.json"])

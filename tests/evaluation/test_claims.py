@@ -138,6 +138,19 @@ def test_an_interval_ends_where_its_unit_does():
     assert gone.high == 1
 
 
+def test_a_difference_of_rates_ends_at_a_hundred_points_and_one_of_lengths_nowhere():
+    """Two seeds far apart: t lies within ±12.7 for 95 % of the time."""
+    draws, apart = SeedBootstrap(200, 2, draws=500), ([score(200), score(0)], [score(0), score(200)])
+    arms = [([score(100)], arm) for arm in apart] + [(apart[0], apart[1])]
+    for before, after in arms:
+        figure = draws.difference(before, after, RATE)
+        assert (figure.low, figure.high) == (-100, 100)
+    words = draws.difference(*arms[-1], replace(RATE, unit="words"))
+    assert words.low < -100 and words.high > 100
+    near = draws.difference([score(100)], [score(90), score(91)], RATE)
+    assert -100 < near.low < near.high < 100
+
+
 @pytest.mark.parametrize(("spread", "least"), [(0, 0.95), (4, 0.94), (10, 0.92)])
 def test_intervals_of_three_runs_hold_what_they_say(spread, least):
     """Runs whose true rates differ by `spread` points around 30: with 300 trials, 0.92 is 2 standard errors below."""

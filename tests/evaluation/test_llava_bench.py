@@ -11,7 +11,6 @@ from rlhfv.evaluation import llava_bench
 from rlhfv.evaluation.judge import Judge, Judged, Wording
 from rlhfv.evaluation.llava_bench import Key, Keys, read_points, read_points_officially, score, summarise
 from rlhfv.remote_voices import RemoteVoice
-from tests.evaluation.judge_server import JudgeServer
 
 CATEGORIES = ("conv", "detail", "complex")
 KEYS = Keys(
@@ -85,10 +84,8 @@ def test_no_replies_are_no_figures():
 
 
 @pytest.fixture
-def server():
-    server = JudgeServer({str(item): ["8 6\nWhy not."] for item in range(5)} | {"5": ["8, 6"]})
-    yield server
-    server.stop()
+def server(open_server):
+    return open_server({str(item): ["8 6\nWhy not."] for item in range(5)} | {"5": ["8, 6"]})
 
 
 def test_the_whole_way_with_a_judge(server, tmp_path):

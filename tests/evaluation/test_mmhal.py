@@ -12,7 +12,6 @@ from rlhfv.evaluation import mmhal
 from rlhfv.evaluation.judge import Judge, Judged, Wording
 from rlhfv.evaluation.mmhal import COUNT, TYPES, Key, read_rating, score, summarise
 from rlhfv.remote_voices import RemoteVoice
-from tests.evaluation.judge_server import JudgeServer
 
 WORDING = Wording("prompt of the test", 0.0, 64)
 KEYS = {str(item): Key(("Cat",), f"Where is item <{item}>?", "There.", TYPES[item % 8]) for item in range(COUNT)}
@@ -103,10 +102,8 @@ def test_all_zeros_are_zeros():
 
 
 @pytest.fixture
-def server(monkeypatch):
-    server = JudgeServer({"3": ["malformed"], "4": ["Rating: 1"], "5": ["cut"]})
-    yield server
-    server.stop()
+def server(open_server):
+    return open_server({"3": ["malformed"], "4": ["Rating: 1"], "5": ["cut"]})
 
 
 def test_the_whole_way_with_a_judge(server, tmp_path):

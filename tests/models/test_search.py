@@ -12,7 +12,7 @@ from rlhfv.errors import GenerationFailed, InvalidData
 from rlhfv.models.decoding import DECODINGS, Search, find_decoding
 from rlhfv.models.local import Row, load_model
 from rlhfv.models.prompts import encode_prompt
-from tests.models.conftest import generate, hook_count, one_turn
+from tests.models.conftest import generate, hook_count, one_turn, two_turns
 from tests.models.families import ARCHITECTURES
 from tests.models.tiny import add_random_adapter
 
@@ -128,9 +128,41 @@ def test_beams_end_at_once_when_they_are_stopped(llava, pictures):
     assert hook_count(model) == 0
 
 
-def test_several_pictures_are_refused(llava, pictures):
+def several_pictures(pictures) -> list[Prompt]:
+    """Two pictures, one, the same two the other way round, and two in two turns."""
+    return [one_turn(*pictures), one_turn(pictures[1]), one_turn(*pictures[::-1]), two_turns(*pictures)]
+
+
+def compare_beams_with_greedy(model, prompts):
+    """At their first token all beams of a row have seen what the row sees alone: the same pictures, in their order."""
+    seen = []
+    hook = model.model.get_output_embeddings().register_forward_hook(
+        lambda *told: seen.append(told[-1][:, -1].clone())
+    )
+    model.answer_many(prompts, None, Sampling(max_new_tokens=2), search=RLHFV)
+    beams = seen[0].unflatten(0, (len(prompts), RLHFV.beams))
+    alone = []
+    for prompt in prompts:
+        seen.clear()
+        model.answer_many([prompt], None, Sampling(max_new_tokens=2))
+        alone.append(seen[0])
+    hook.remove()
+    assert torch.allclose(beams, torch.stack(alone).expand_as(beams), atol=1e-5)
+    assert not torch.allclose(alone[0], alone[2], atol=1e-5), "the order of the pictures matters"
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_each_beam_sees_all_pictures_of_its_row(loaded, pictures, family):
+    model, adapter = loaded[family]
+    compare_beams_with_greedy(model, several_pictures(pictures))
+    compare_batched_with_alone(model, adapter, several_pictures(pictures), RLHFV)
+
+
+def test_several_pictures_that_cannot_be_encoded_beforehand_are_refused(llava, pictures, monkeypatch):
+    model, _ = llava
+    monkeypatch.setattr(model._engine, "_features", lambda *_: None)
     with pytest.raises(GenerationFailed, match="several pictures"):
-        llava[0].answer_many([one_turn(*pictures)], None, SHORT, search=RLHFV)
+        model.answer_many([one_turn(*pictures)], None, SHORT, search=RLHFV)
 
 
 def test_decodings_go_by_their_names():
@@ -156,4 +188,16 @@ def test_every_family_answers_in_beams(architectures, pictures, tmp_path, family
     model._engine.dtype = dtype
     for voice in (None, *model.adapters()):
         compare_batched_with_alone(model, voice, prompts_of(pictures), RLHFV)
+    model.unload()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_each_beam_sees_all_pictures_of_its_row_in_every_family(architectures, pictures, family):
+    model = load_model(str(architectures[family]))
+    if not model.takes_several_images:
+        pytest.skip("it takes one picture")
+    model.model.to(torch.float64)
+    model._engine.dtype = torch.float64
+    compare_beams_with_greedy(model, several_pictures(pictures))
     model.unload()

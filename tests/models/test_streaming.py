@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from rlhfv.corrections.conversation import Sampling
 from rlhfv.models.streaming import RowSampler, RowStreamer, StopWhen, any_set
 
-BYTES = list(range(256))
 END, OTHER_END, PAD = 256, 257, 258
 
 

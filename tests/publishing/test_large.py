@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 PAIRS, MORE, MANY = 5_000, 50, 20_000
 
 
-def picture(number: int) -> bytes:
+def picture() -> bytes:
     """A JPEG of noise, about 9 kB."""
     buffer = io.BytesIO()
     Image.frombytes("L", (96, 96), os.urandom(96 * 96)).save(buffer, "JPEG", quality=90)
@@ -28,7 +28,7 @@ def test_fifty_more(hub, bench, push, transport):
     def add(numbers) -> int:
         size, pairs = 0, []
         for number in numbers:
-            image = bench.shelf.intake(picture(number))
+            image = bench.shelf.intake(picture())
             size += image.bytes
             pairs.append(bench.pair(number, prompt=Prompt("What is on the table?", (image.name,))))
         bench.store.add_pairs(pairs)

@@ -6,13 +6,13 @@ import pytest
 
 from rlhfv.cli import main
 from tests.remote.server import SAID
-from tests.services.test_benchmarking import write_benchmark
+from tests.services.made_benchmark import make_pope
 
 
 @pytest.fixture
 def ask(server, tmp_path, capsys):
     """`ask("model", …)` lets that model of the server answer: (exit code, its JSON, what was told)."""
-    write_benchmark(tmp_path / "files", 4)
+    make_pope(tmp_path / "files", 4)
 
     def run(model, *words):
         places = ["--data-dir", str(tmp_path / "data"), "--benchmarks", str(tmp_path / "files")]

@@ -1,6 +1,7 @@
 """A voice on a server, over real HTTP: what is sent, what comes back, and what is told when nothing does."""
 
 import base64
+import json
 import os
 import threading
 import time
@@ -205,6 +206,25 @@ def test_a_server_s_words_are_short_and_hold_no_picture_and_no_key():
     )
     assert words.startswith("bad image (data) for (key)!") and len(words) < 310
     assert server_words("<html>no</html>") == "" and server_words("plain\nwords") == "plain words"
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("a", "Bad API key: (key). The model llava cannot take max_tokens = 1 at http://lab:8000/v1."),
+        ("1", "Bad API key: (key). The model llava cannot take max_tokens = (key) at http://lab:8000/v1."),
+        ("max", "Bad API key: (key). The model llava cannot take max_tokens = 1 at http://lab:8000/v1."),
+        ("sk-a1", "Bad API key: (key). The model llava cannot take max_tokens = 1 at http://lab:8000/v1."),
+        ("sk-wrong-key", "Bad API key: (key). The model llava cannot take max_tokens = 1 at http://lab:8000/v1."),
+    ],
+)
+def test_a_short_key_is_hidden_and_the_words_stay_readable(key, words):
+    told = f"Bad API key: {key}. The model llava cannot take max_tokens = 1 at http://lab:8000/v1."
+    assert server_words(json.dumps({"error": {"message": told}}), key) == words
+
+
+def test_a_long_key_is_hidden_within_a_word_too():
+    assert server_words("tried Bearer_sk-wrong-key2", "sk-wrong-key") == "tried Bearer_(key)2"
 
 
 def test_a_text_only_model_answers_where_there_is_no_picture(server):

@@ -18,6 +18,7 @@ from rlhfv.models.catalog import DEMO_FOLDER
 from rlhfv.models.identity import folder_identity
 from rlhfv.run_folder import RunFolder
 from rlhfv.runs import bundle, leash
+from rlhfv.runs.bundle import write_wheel
 from tests.runs.hub_worker import command
 
 PICTURE = b"a picture"
@@ -103,9 +104,9 @@ def test_a_base_that_is_a_folder_goes_along_only_when_that_is_said(run, tmp_path
 
 @pytest.mark.slow
 def test_the_wheel_is_the_running_source_and_pip_installs_it(tmp_path):
-    wheel = bundle.write_wheel(tmp_path)
+    wheel = write_wheel(tmp_path)
     (tmp_path / "again").mkdir()
-    assert bundle.write_wheel(tmp_path / "again").read_bytes() == wheel.read_bytes()
+    assert write_wheel(tmp_path / "again").read_bytes() == wheel.read_bytes()
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
         [record] = [name for name in names if name.endswith("/RECORD")]

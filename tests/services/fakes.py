@@ -13,7 +13,7 @@ IDENTITY = ModelIdentity("scripted", "0" * 40)
 
 
 class ScriptedModel:
-    """Answers each row with what it was asked and by whom, word by word."""
+    """Answers each row with what it was asked and by whom, word by word; `active` calls are at it."""
 
     identity = IDENTITY
     takes_several_images = True
@@ -22,7 +22,7 @@ class ScriptedModel:
     processor = SimpleNamespace(image_processor=SimpleNamespace(to_dict=dict))
 
     def __init__(self, delay: float = 0.0):
-        self.delay, self.calls, self.samplings, self.active, self.most_active = delay, [], [], 0, 0
+        self.delay, self.calls, self.samplings, self.active = delay, [], [], 0
         self.reads = []
 
     def adapters(self):
@@ -34,12 +34,16 @@ class ScriptedModel:
         texts = [f"{row.voice or 'baseline'} says: {row.prompt.question} #{len(row.prompt.history)}" for row in rows]
         words = [text.split(" ") for text in texts]
         shown, finished = 0, True
-        for shown in range(1, max(map(len, words)) + 1):
-            if stop is not None and stop.is_set():
-                finished = False
-                break
-            time.sleep(self.delay)
-            yield tuple(" ".join(each[:shown]) for each in words)
+        self.active += 1
+        try:
+            for shown in range(1, max(map(len, words)) + 1):
+                if stop is not None and stop.is_set():
+                    finished = False
+                    break
+                time.sleep(self.delay)
+                yield tuple(" ".join(each[:shown]) for each in words)
+        finally:
+            self.active -= 1
         layout = tuple(row.voice or "baseline" for row in rows)
         return tuple(
             Generated(" ".join(each[:shown]), finished, len(each[:shown]), layout, number)

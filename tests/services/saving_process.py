@@ -12,10 +12,8 @@ import signal
 import sys
 import threading
 import time
-import uuid
 from pathlib import Path
 
-from rlhfv.corrections.conversation import Answer, ModelIdentity, Prompt, Sampling
 from rlhfv.corrections.edits import Edit
 from rlhfv.corrections.store import Store
 from rlhfv.publishing.places import FolderPlace
@@ -24,8 +22,8 @@ from rlhfv.services.actor import Actor
 from rlhfv.services.durable import Durable
 from rlhfv.services.terms import Terms
 from rlhfv.settings import Settings, read_durable
+from tests.services.copied_studio import TEXT, make_answer
 
-TEXT = "There is a red fork on the table."
 POINTS = {
     "kept here": (Store, "save"),
     "before a copy": (Durable, "_send"),
@@ -74,15 +72,7 @@ def visit(services, who: Actor, chance: random.Random, tell) -> None:
                 tell(deed="deleted", pair=id, revision=revision.number)
             mine.remove(id)
             continue
-        answer = Answer(
-            uuid.uuid4().hex,
-            Prompt("What is there?", (corrections.shelf.intake(picture(chance)).name,)),
-            TEXT,
-            ModelIdentity("scripted", "0" * 40),
-            Sampling(),
-            who.visitor,
-            "2026-11-22T10:00:00+00:00",
-        )
+        answer = make_answer(who, (corrections.shelf.intake(picture(chance)).name,))
         services.store.add_answer(answer)
         for word in ("spoon", "cup")[: chance.choice([1, 1, 2])]:
             saved = corrections.save(who, answer.id, TEXT, [Edit(15, 19, word, "object")])

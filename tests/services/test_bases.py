@@ -17,7 +17,7 @@ from rlhfv.services.pins import Pins
 from rlhfv.settings import Settings
 from rlhfv.studio.waiting import waiting_note
 from tests.services.fakes import ScriptedModel, scripted_entry
-from tests.services.test_benchmarking import write_benchmark
+from tests.services.made_benchmark import make_pope
 from tests.studio.conftest import texts
 
 ROOM = 100
@@ -425,7 +425,7 @@ def test_four_bits_on_a_borrowed_gpu_are_refused_in_words(tmp_path, monkeypatch)
 
 def test_both_models_answer_a_benchmark_each_under_its_own_name(studio, memory):
     bench = studio.benchmarking
-    write_benchmark(bench.root, 4)
+    make_pope(bench.root, 4)
     ids = [[*bench.answer(local_actor(), "pope-random", voice)][-1].id for voice in ("", "base:other")]
     sets = [bench.answer_set(local_actor(), id) for id in ids]
     assert [(one.stamp.model.name, one.voice, one.done) for one in sets] == [

@@ -1,4 +1,4 @@
-"""Benchmarks through the services: asked once, kept, resumed, counted, compared."""
+"""A benchmark through the services: asked once, kept, resumed, counted."""
 
 import json
 import signal
@@ -12,78 +12,20 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from rlhfv.corrections.conversation import ModelIdentity
-from rlhfv.corrections.images import ImageShelf
-from rlhfv.corrections.store import Store
-from rlhfv.errors import Forbidden, GenerationFailed, InvalidData, InvalidImage, NotFound
-from rlhfv.evaluation.answer_sets import AnswerFolder, no_set
+from rlhfv.errors import Forbidden, GenerationFailed, InvalidData, NotFound
+from rlhfv.evaluation.answer_sets import AnswerFolder
 from rlhfv.evaluation.score import Item
 from rlhfv.models.decoding import find_decoding
 from rlhfv.models.demo.world import DemoWorld
 from rlhfv.models.generated import NOTHING, Generated
-from rlhfv.services.actor import Actor, local_actor
+from rlhfv.services.actor import local_actor
 from rlhfv.services.asking import ask, in_batches
-from rlhfv.services.expiring import Expiring
 from rlhfv.services.limits import Limits
 from tests.services.fakes import ScriptedModel
+from tests.services.made_benchmark import THINGS, make_pope
 
 ME = local_actor()
 ALIGNED = "Aligned with oracle corrections"
-THINGS = ("cup", "dog", "fork", "cat", "car", "bus", "man", "hat", "key", "box")
-
-
-def write_benchmark(root, count=10, pictures=2):
-    """A POPE-like split about drawn pictures."""
-    (root / "pope").mkdir(parents=True)
-    (root / "coco/val2014").mkdir(parents=True)
-    rows = [
-        {
-            "question_id": number,
-            "image": f"{number % pictures}.jpg",
-            "text": f"Is there a {thing} in the image?",
-            "label": "yes" if number % 2 else "no",
-        }
-        for number, thing in enumerate((THINGS * (count // len(THINGS) + 1))[:count], 1)
-    ]
-    (root / "pope/coco_pope_random.json").write_text("\n".join(map(json.dumps, rows)))
-    for number in range(pictures):
-        Image.new("RGB", (40 + number, 30), "teal").save(root / f"coco/val2014/{number}.jpg")
-    return root
-
-
-@pytest.fixture
-def bench(services):
-    write_benchmark(services.benchmarking.root)
-    return services.benchmarking
-
-
-@pytest.fixture
-def asked(monkeypatch):
-    """The questions that the model was asked, in batches; those in `asked.fail` fail."""
-
-    class Asked(list):
-        fail = ()
-
-    asked, answer = Asked(), ScriptedModel.answer_many
-
-    def listen(self, prompts, *arguments, **named):
-        asked.append([prompt.question for prompt in prompts])
-        for prompt in prompts:
-            if any(word in prompt.question for word in asked.fail):
-                raise InvalidImage("The image cannot be opened.", "It is torn.", "Take another.")
-        return answer(self, prompts, *arguments, **named)
-
-    monkeypatch.setattr(ScriptedModel, "answer_many", listen)
-    return asked
-
-
-def write_answers(path, texts):
-    rows = [
-        {"question_id": number, "prompt": f"Is there a {THINGS[number - 1]} in the image?", "text": text}
-        for number, text in enumerate(texts, 1)
-    ]
-    path.write_text("\n".join(map(json.dumps, rows)))
-    return path
 
 
 def test_a_benchmark_is_answered_in_batches_and_kept(bench, asked):
@@ -166,51 +108,6 @@ def test_large_pictures_make_small_batches(tmp_path):
     assert sizes == [["0", "1"], ["2", "3", "no"]]
 
 
-def test_answers_are_taken_in_and_written_out(bench, tmp_path):
-    path = write_answers(tmp_path / "theirs.jsonl", ["Yes", "No"] * 5)
-    id = bench.take_in(ME, "pope-random", path, "Theirs", model="LLaVA-1.5")
-    assert bench.take_in(ME, "pope-random", path, "Again", model="LLaVA-1.5") == id
-    one = bench.answer_set(ME, id)
-    assert (one.title, one.done, one.stamp.imported) == ("Theirs", 10, "theirs.jsonl")
-    assert (one.stamp.decoding, one.stamp.prompt, one.stamp.model) == (
-        *("unknown", "unknown"),
-        ModelIdentity("LLaVA-1.5", ""),
-    )
-    assert bench.score(ME, id).figures()["accuracy"] == 100
-    assert bench.export(ME, id, "", tmp_path / "out.json") == 10
-    rows = [json.loads(line) for line in (tmp_path / "out.json").read_text().splitlines()]
-    assert rows[1] == {"question": "Is there a dog in the image?", "answer": "No"}
-    assert bench.take_in(ME, "pope-random", tmp_path / "out.json") != id
-
-
-def test_what_was_not_taken_in_is_told(bench, tmp_path):
-    path = write_answers(tmp_path / "theirs.jsonl", ["Yes"] * 10)
-    path.write_text(path.read_text() + "\n{}\n")
-    id = bench.take_in(ME, "pope-random", path)
-    assert "1 row of the imported file was not taken" in bench.score(ME, id).notes[-1]
-    path.write_text("{}")
-    with pytest.raises(InvalidData):
-        bench.take_in(ME, "pope-random", path)
-
-
-def test_two_sets_are_compared_item_by_item(bench, tmp_path):
-    first = bench.take_in(ME, "pope-random", write_answers(tmp_path / "a.jsonl", ["Yes"] * 10))
-    second = bench.take_in(ME, "pope-random", write_answers(tmp_path / "b.jsonl", ["Yes", "No"] * 5))
-    found = bench.compare(ME, first, second)
-    assert (found.flips.mended, found.flips.broken) == (5, 0)
-    assert "Not known of imported answers" in found.notes[-1]
-
-
-def test_imported_answers_are_like_ours_only_where_somebody_says_so(bench, asked, tmp_path):
-    *_, ours = bench.answer(ME, "pope-random")
-    path = write_answers(tmp_path / "a.jsonl", ["Yes"] * 10)
-    theirs = bench.take_in(ME, "pope-random", path)
-    with pytest.raises(InvalidData, match='"unknown"'):
-        bench.compare(ME, ours.id, theirs)
-    told = bench.take_in(ME, "pope-random", path, decoding="greedy")
-    assert "how the pictures were prepared" in bench.compare(ME, ours.id, told).notes[-1]
-
-
 def test_figures_are_counted_once_until_something_changes(bench, asked, monkeypatch):
     [*_, last] = bench.answer(ME, "pope-random")
     counted = []
@@ -243,7 +140,7 @@ def test_figures_survive_on_the_disk_where_their_measures_are_fixed(services, as
     table = {"pope-random": replace(benchmarks.find_benchmark("pope-random"), measures=(measure,), count=count)}
     monkeypatch.setattr(benchmarks, "benchmarks", lambda: table)
     bench = services.benchmarking
-    write_benchmark(bench.root)
+    make_pope(bench.root)
     [*_, last] = bench.answer(ME, "pope-random")
     assert bench.score(ME, last.id).figures() == {"n": 10.0}
     bench._memory.clear()
@@ -274,14 +171,6 @@ def test_refusals(bench, asked, ada, bob):
         next(bench.answer(replace(ada, rights=ada.rights - {"manage"}), "pope-random"))
 
 
-def test_what_one_visitor_asked_is_not_anothers(bench, asked, ada, bob):
-    bench.settings = replace(bench.settings, single_user=False)
-    [*_, last] = bench.answer(ada, "pope-random")
-    assert [one.id for one in bench.answer_sets(ada)] == [last.id] and bench.answer_sets(bob) == []
-    with pytest.raises(NotFound):
-        bench.answers(bob, last.id)
-
-
 def test_a_model_that_goes_away_ends_it(bench, monkeypatch):
     def broken(*_, **__):
         raise GenerationFailed("The model failed.", "It broke.", "Ask again.")
@@ -295,105 +184,6 @@ def test_every_benchmark_is_offered_with_its_files(bench):
     offered = {one.benchmark.name: one for one in bench.benchmarks(ME)}
     assert offered["pope-random"].ready and not offered["mmhal"].ready
     assert [file.there for file in offered["pope-random"].files] == [True, True]
-
-
-def test_an_import_that_broke_off_is_completed(bench, tmp_path):
-    path = write_answers(tmp_path / "theirs.jsonl", ["Yes", "No"] * 5)
-    id = bench.take_in(ME, "pope-random", path)
-    file = bench.sets / id / "answers.jsonl"
-    file.write_bytes(file.read_bytes()[:-30])
-    assert bench.answer_set(ME, id).done == 9
-    assert bench.take_in(ME, "pope-random", path) == id and len(bench.answers(ME, id)) == 10
-    assert file.read_bytes().count(b"}\n") == 10
-
-
-def test_half_a_character_does_not_come_in(bench, tmp_path):
-    path = write_answers(tmp_path / "theirs.jsonl", ["Yes \ud83d"] + ["No 🐶"] * 9)
-    id = bench.take_in(ME, "pope-random", path, "Mine \ud83d", model="M\ud83d")
-    one = bench.answer_set(ME, id)
-    assert (one.title, one.stamp.model.name) == ("Mine ", "M")
-    assert (bench.answers(ME, id)["1"], bench.answers(ME, id)["2"]) == ("Yes ", "No 🐶")
-
-
-def test_names_have_an_end(bench, tmp_path):
-    path = write_answers(tmp_path / f"{'t' * 150}.jsonl", ["Yes"] * 10)
-    for names in ({"title": "x" * 121}, {"model": "x" * 121}):
-        with pytest.raises(InvalidData, match="has 121 characters"):
-            bench.take_in(ME, "pope-random", path, **names)
-    assert bench.answer_set(ME, bench.take_in(ME, "pope-random", path)).title == "t" * 120
-    assert bench.take_in(ME, "pope-random", path, "x" * 120, model="x" * 120)
-
-
-@pytest.fixture
-def visitor():
-    return Actor("s" * 32, rights=frozenset({"train"}))
-
-
-def test_what_a_terminal_answered_is_seen_by_who_manages(bench, asked, ada, visitor):
-    [*_, last] = bench.answer(ME, "pope-random")
-    bench.settings = replace(bench.settings, single_user=False)
-    assert [one.id for one in bench.answer_sets(ada)] == [last.id] and bench.answer_sets(visitor) == []
-    assert bench.score(ada, last.id).ids
-    with pytest.raises(NotFound) as foreign:
-        bench.score(visitor, last.id)
-    assert str(foreign.value).replace(last.id, "no") == str(no_set("no")), "an unknown id is told in the same words"
-
-
-def test_answers_are_read_by_their_owner_and_when_they_change(bench, tmp_path, visitor, bob, monkeypatch):
-    bench.settings = replace(bench.settings, single_user=False)
-    id = bench.take_in(visitor, "pope-random", write_answers(tmp_path / "a.jsonl", ["Yes"] * 10))
-    read, rows = [], AnswerFolder.rows
-    monkeypatch.setattr(AnswerFolder, "rows", lambda self: read.append(self.id) or rows(self))
-    assert bench.answer_sets(bob) == [] and read == []
-    assert [one.done for _ in range(3) for one in bench.answer_sets(visitor)] == [10] * 3 and len(read) == 1
-    AnswerFolder(bench.sets / id).add([{"id": "more", "answer": "No"}])
-    assert [one.done for one in bench.answer_sets(visitor)] == [11]
-
-
-def test_visitors_together_have_so_many_sets(bench, tmp_path, visitor, ada, monkeypatch):
-    monkeypatch.setattr("rlhfv.services.benchmarking.MOST_OF_ALL", 1)
-    bench.settings = replace(bench.settings, single_user=False)
-    first, second = (write_answers(tmp_path / f"{text}.jsonl", [text] * 10) for text in ("Yes", "No"))
-    id = bench.take_in(visitor, "pope-random", first)
-    with pytest.raises(InvalidData, match="There are 1 sets"):
-        bench.take_in(replace(visitor, visitor="t" * 32), "pope-random", second)
-    assert bench.take_in(visitor, "pope-random", first) == id and bench.take_in(ada, "pope-random", second)
-
-
-def test_visitors_imports_are_forgotten(bench, asked, tmp_path, visitor):
-    [*_] = bench.answer(ME, "pope-random")
-    bench.take_in(ME, "pope-random", write_answers(tmp_path / "a.jsonl", ["Yes"] * 10))
-    bench.settings = replace(bench.settings, single_user=False, forget_hours=1.0)
-    theirs = bench.take_in(visitor, "pope-random", tmp_path / "a.jsonl")
-    expiring = Expiring(bench.settings, Store(bench.settings.data_dir / "studio.sqlite3"), ImageShelf(tmp_path / "i"))
-    expiring._expiry.watch()
-    expiring.forget()
-    assert (bench.sets / theirs).is_dir()
-    expiring.forget(time.time() + 3700)
-    assert not (bench.sets / theirs).exists() and len(list(bench.sets.iterdir())) == 2
-
-
-def test_a_stranger_is_not_told_of_folders(bench, tmp_path, visitor, ada):
-    bench.settings = replace(bench.settings, single_user=False)
-    ids = {
-        who: [
-            bench.take_in(who, "pope-random", write_answers(tmp_path / "a.jsonl", [text] * 10))
-            for text in ("Yes", "No")
-        ]
-        for who in (visitor, ada)
-    }
-    (bench.root / "pope/coco_pope_random.json").unlink()
-    for who, sets in ids.items():
-        for call in (
-            lambda who=who, sets=sets: bench.score(who, sets[0]),
-            lambda who=who, sets=sets: bench.compare(who, *sets),
-            lambda who=who, sets=sets: bench.items(who, sets[0]),
-            lambda who=who, sets=sets: bench.export(who, sets[0], "", tmp_path / "out"),
-            lambda who=who: bench.take_in(who, "pope-random", tmp_path / "a.jsonl"),
-        ):
-            with pytest.raises(InvalidData, match="missing") as refused:
-                call()
-            assert (str(bench.root) in str(refused.value)) == (who == ada)
 
 
 def test_what_a_server_had_answered_before_it_was_stopped_is_kept(tmp_path):

@@ -1,13 +1,15 @@
 """Answers beside answers, who may read them, and every adapter with its lineage and its figures."""
 
+import fcntl
 import json
+import time
 
 import pytest
 
 from rlhfv.errors import Forbidden, InvalidData, NotFound
 from rlhfv.evaluation.judge_log import JudgeLog
 from rlhfv.evaluation.leaderboard import render_table
-from rlhfv.models.identity import ADAPTER_CARD, adapter_identity
+from rlhfv.models.identity import ADAPTER_CARD, adapter_identity, own_name
 from rlhfv.run_folder import RunFolder
 from rlhfv.services import Actor, build_services
 from rlhfv.settings import Settings
@@ -111,9 +113,9 @@ def make_adapter(services, name, parent=None) -> str:
     return adapter_identity(folder.adapter)
 
 
-def make_evaluation(services, voices, rates, scenes=100) -> None:
+def make_evaluation(services, voices, rates, scenes=100, base=None) -> None:
     folder = RunFolder(services.settings.data_dir / "runs" / f"evaluation-{scenes}")
-    base = {"name": IDENTITY.name, "revision": IDENTITY.revision, "source": "scripted"}
+    base = base or {"name": IDENTITY.name, "revision": IDENTITY.revision, "source": "scripted"}
     config = {"kind": "evaluation", "title": "E", "created": "2026-11-10T00:00:00+00:00", "base": base}
     folder.create({**config, "evaluation": {"scenes": scenes, "voices": []}}, [], None)
 
@@ -270,3 +272,91 @@ def test_answers_that_are_being_judged_are_not_deleted(services, ada, compared):
     assert (folder / "answers.jsonl").is_file()
     services.reporting.delete(ada, compared[0])
     assert not folder.exists()
+
+
+def test_a_judge_that_starts_while_its_answers_go_makes_no_folder_anew(services, ada, compared, monkeypatch):
+    """It opened its file a moment before, or comes a moment after: what it is told would be lost."""
+    folder = services.benchmarking.sets / compared[0]
+    opened = fcntl.flock
+
+    def lock_late(file, how):
+        if file.name == str(folder / "judge.jsonl"):
+            monkeypatch.setattr("fcntl.flock", opened)
+            services.reporting.delete(ada, compared[0])
+        opened(file, how)
+
+    monkeypatch.setattr("fcntl.flock", lock_late)
+    for _ in range(2):
+        with pytest.raises(InvalidData, match="are gone") as told:
+            JudgeLog(folder / "judge.jsonl")
+        assert compared[0] in told.value.what and not folder.exists()
+    assert {path.name for path in services.benchmarking.sets.iterdir()} == {compared[1]}
+
+
+def test_answers_whose_deletion_a_crash_cut_short_are_nobodys_and_go_with_the_next(
+    services, ada, compared, monkeypatch
+):
+    folder = services.benchmarking.sets / compared[0]
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        services.reporting.delete(ada, compared[0])
+    monkeypatch.undo()
+    assert not folder.exists() and [one.id for one in services.reporting.sets(ada)] == [compared[1]]
+    services.reporting.delete(ada, compared[1])
+    assert list(services.benchmarking.sets.iterdir()) == []
+
+
+def test_what_a_manager_takes_in_is_kept_where_visitors_sets_go(tmp_path, ada):
+    services = build_services(Settings(data_dir=tmp_path / "data", single_user=False, forget_hours=1.0))
+    visitor = Actor("v" * 32, rights=frozenset({"train"}))
+    mine, yours = (take_both(services, who, tmp_path) for who in (ada, visitor))
+    services.expiring._expiry.watch()
+    services.expiring.forget(time.time() + 3500)
+    assert len(services.reporting.sets(visitor)) == 2
+    services.expiring.forget(time.time() + 3700)
+    assert services.reporting.sets(visitor) == [] and {one.id for one in services.reporting.sets(ada)} == set(mine)
+    assert not any((services.benchmarking.sets / id).exists() for id in yours)
+
+
+def test_two_tabs_of_a_visitor_do_not_count_each_others_anew(services, ada, compared, monkeypatch):
+    counted, compare = [], services.benchmarking.compare
+    monkeypatch.setattr(services.benchmarking, "compare", lambda *asked: counted.append(asked) or compare(*asked))
+    there, back = compared, compared[::-1]
+    for ids in (there, back, there, back):
+        services.reporting.comparison(ada, *ids)
+    assert len(counted) == 2
+    monkeypatch.setattr("rlhfv.services.reporting.OF_A_VISITOR", 2)
+    services.reporting.comparison(ada, *there, "exact")
+    assert len(services.reporting._comparisons) == 2
+    services.reporting.compared(ada, *back)
+    assert len(counted) == 3
+    services.reporting.compared(ada, *there)
+    assert len(counted) == 4, "the one that was looked at longest ago made room"
+
+
+@pytest.mark.parametrize(
+    "damaged", ["[]", "{", '{"voices": 3}', '{"voices": [3]}', '{"voices": [{"id": ""}]}', "null"]
+)
+def test_results_that_are_damaged_cost_the_leaderboard_nothing_else(services, ada, damaged):
+    adapter = make_adapter(services, "a")
+    make_evaluation(services, ["", adapter], [0.5, 0.2])
+    make_evaluation(services, ["", adapter], [0.5, 0.2], scenes=500)
+    (services.settings.data_dir / "runs" / "evaluation-500" / "results.json").write_text(damaged)
+    board = services.reporting.leaderboard(ada)
+    assert {column.items for column in board.columns} == {100} and len(board.rows) == 2
+
+
+def test_a_whole_model_stands_beside_what_it_scored_as_a_base(services, ada):
+    """A full tuning makes no adapter: what it made is loaded by its folder, and goes by the name of its run."""
+    make_adapter(services, "a")
+    folder = RunFolder(services.settings.data_dir / "runs" / "a")
+    folder.adapter.rename(folder.model)
+    (folder.model / "config.json").write_text("{}")
+    [row] = services.reporting.leaderboard(ada).rows
+    told = row.lineage
+    assert (told.title, told.base, told.recipe, told.pairs, row.figures) == ("Run a", str(IDENTITY), "paper", 200, {})
+    made = own_name(folder.model)
+    make_evaluation(services, [""], [0.2], base={"name": made, "revision": "f" * 64, "source": "model"})
+    [row] = services.reporting.leaderboard(ada).rows
+    assert (row.lineage.title, row.lineage.id) == ("Run a", f"{made}@{'f' * 64}")
+    assert pytest.approx(20) in [figure.value for figure in row.figures.values()]

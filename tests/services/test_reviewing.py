@@ -27,7 +27,6 @@ def person(name):
 
 
 ANN, BOB, RAY, OLA = map(person, USERS)
-EVE = Actor("v-eve", "Eve", ROLES["visitor"])
 
 
 @pytest.fixture

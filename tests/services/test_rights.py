@@ -12,7 +12,7 @@ from rlhfv.settings import Settings
 ROOMS = (
     *("chat", "corrections", "hints", "queue", "answering", "reviewing"),
     *("training", "publishing", "backends", "erasing", "members", "evaluation", "sharing", "consent"),
-    *("recorded", "guide", "models", "benchmarking", "reporting"),
+    *("recorded", "guide", "models", "benchmarking", "judged", "reporting"),
 )
 # What these say is the same for everybody.
 FOR_EVERYBODY = {

@@ -7,6 +7,7 @@ from rlhfv.evaluation.comparison import BROKEN
 from rlhfv.evaluation.page import Side
 from rlhfv.studio import benchmarks_view as shown
 from rlhfv.studio.benchmarks import NOTHING
+from rlhfv.studio.view import pager
 from tests.evaluation.comparisons import make_comparison
 from tests.services.made_benchmark import BENCHMARK, make_amber, make_answers, write_amber_answers
 from tests.studio.conftest import texts
@@ -115,12 +116,36 @@ def test_a_forged_choice_reads_nothing_of_others(tmp_path, ada, bob):
         ("compared-pager", "select", ("", asked)),
         ("compared-list", "select", ("", asked, 0)),
     ):
-        with pytest.raises(Exception, match="id is another"):
-            page.fire(elem_id, event, bob, *values, data={"act": "open", "ref": "1"})
+        end = page.fire(elem_id, event, bob, *values, data={"act": "open", "ref": "1"})
+        assert not end["compared"]["visible"] and end.keys().isdisjoint({"compared-list", "compared-answers"})
     *_, end = page.fire("make-page", "click", bob, True, asked)
-    assert "download-page" not in end
+    assert "download-page" not in end and "not here any more" in texts(end["compare-message"])
     with pytest.raises(NotFound):
         services.reporting.comparison(bob, *asked)
+
+
+def test_sets_deleted_in_another_tab_are_told_in_place(page, services, ada, files):
+    for path in files:
+        take_in(page, ada, path)
+    ids = {one.title: one.id for one in services.reporting.sets(ada)}
+    before, after = asked = (ids["before"], ids["after"])
+    asked = (*asked, "exact")
+    page.fire("compare-sets", "click", ada, *asked)
+    services.reporting.delete(ada, after)
+    for elem_id, event, values, data in (
+        ("compare-filter", "input", (BROKEN, asked), None),
+        ("compared-pager", "select", ("", asked), {"act": "turn", "ref": "25"}),
+        ("compared-list", "select", ("", asked, 0), {"act": "open", "ref": "1"}),
+        ("compare-sets", "click", asked, None),
+        ("make-page", "click", (True, asked), None),
+    ):
+        end = page.fire(elem_id, event, ada, *values, data=data)
+        end = end[-1] if isinstance(end, list) else end
+        assert "These answers are not here any more." in texts(end["compare-message"]), elem_id
+        assert not end["compared"]["visible"] and end["compare-verdict"] == [] and NOTHING in end.values()
+        assert end["compare-before"]["value"] == before and end["compare-after"]["choices"] == []
+    done = page.fire("compare-manage", "select", ada, before, after, NOTHING, data={"act": "delete", "ref": after})
+    assert "There is no set of answers" in texts(done["compare-manage"]), "in place too"
 
 
 def test_filters_and_pages():
@@ -129,7 +154,7 @@ def test_filters_and_pages():
         *("All (80)", "What broke (27)", "Mended (30)", "Still wrong (3)")
     ]
     assert shown.chosen_rows(comparison, "")[0].outcome == BROKEN and len(shown.chosen_rows(comparison, BROKEN)) == 27
-    assert "26–27 of 27" in texts(shown.pager(25, 27)) and shown.pager(0, 25) == []
+    assert "26–27 of 27" in texts(pager(25, shown.PAGE, 27, "items")) and pager(0, shown.PAGE, 0, "items") == []
     assert "No item." in texts(shown.listing([], "", BROKEN))
 
 

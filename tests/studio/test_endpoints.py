@@ -35,6 +35,7 @@ CHOICES = {
     # The other answers count only after the question, which the server remembers.
     "train_answer": (("anyway", "run"), ("wait", "run")),
     "evaluate_act": (("resume", "run"), ("stop", "run"), ("delete", "run")),
+    "judged_act": (("ask", ""), ("stop", "")),
     "benchmarks_act": (("ask", ""), ("delete", "set"), ("keep", "")),
     "evaluate_answer_room": (("anyway", ""), ("anyway", "run")),
 }

@@ -43,7 +43,7 @@ def page(studio):
 def test_anybody_reads_what_answers_here_and_under_which_licence(page):
     shown = texts(page.fire("new-conversation", "click", VISITOR)["models-here"])
     assert "Scripted" in shown and "Licence: apache-2.0." in shown and "at 000000000000" in shown
-    assert "0 MB in memory." in shown
+    assert "0 B in memory." in shown
 
 
 def test_the_owner_puts_a_model_beside_and_takes_it_away(page, services, ada):

@@ -7,9 +7,8 @@ import pytest
 from rlhfv.services import Actor, build_services
 from rlhfv.settings import Settings
 from rlhfv.studio import pairs_view
-from rlhfv.studio.app import build_app
 from tests.services.fakes import ScriptedModel, scripted_entry
-from tests.studio.conftest import Page, texts
+from tests.studio.conftest import build_page, texts
 
 WHO = Actor("c" * 32, rights=frozenset({"chat", "correct", "train"}))
 
@@ -30,7 +29,7 @@ def shared(tmp_path, monkeypatch, picture):
     document = SpanEditor.document(reply.text, reply.answer_id, ())
     correction = {"start": 0, "end": 8, "replacement": "One", "kind": "object"}
     document = type(document).model_validate(document.model_dump() | {"corrections": [correction]})
-    return services, Page(build_app(services)), document
+    return services, build_page(services), document
 
 
 def test_a_save_asks_first_and_goes_on_when_agreed(shared):

@@ -15,6 +15,7 @@ def test_three_events_are_open_to_the_api(page):
     public = {function.api_name for function in page.demo.fns.values() if function.api_visibility != "private"}
     assert public == {"chat", "correct", "export"}
     assert page.demo.api_open is False
+    page.demo.config = page.demo.get_config_file()
     assert set(page.demo.get_api_info()["named_endpoints"]) == {"/chat", "/correct", "/export"}
 
 

@@ -23,7 +23,6 @@ OWN = (1, 0)  # a thing's word looks at the patches that show it, or at the firs
 PARTNER = (1, 1)  # a trigger's word looks for its rule's target in the same way
 ASKED = (2, 0)  # the start of an answer looks back at the thing asked about
 CLAUSE = (2, 1)  # the end of a trigger's clause, where ", with …" begins or not, looks back at the trigger
-LAYERS, HEADS = 3, 2  # the least a language model needs for them
 
 PATCHES = GRID * GRID
 PATCHES_OF_CELL = [

@@ -12,7 +12,6 @@ from rlhfv.publishing.formats import contents
 from rlhfv.publishing.formats.origin import original_name
 
 NAME = "jsonl"
-TITLE = "JSONL with images"
 
 
 def recognises(columns: dict) -> bool:
@@ -23,7 +22,7 @@ def read(source: Path | str, shelf: ImageShelf, token: str | bool = False) -> It
     """`source` is a JSONL file, a folder or a zip file with `pairs.jsonl`."""
     if isinstance(source, str):
         raise InvalidData(
-            f"The dataset {source} is not read as {TITLE}.",
+            f"The dataset {source} is not read as JSONL with images.",
             "That format is a file with a folder beside it.",
             "Download the repository and give its folder, or choose another format.",
         )

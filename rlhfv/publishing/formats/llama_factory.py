@@ -24,7 +24,6 @@ from rlhfv.publishing.formats.reading import read_pairs
 from rlhfv.publishing.formats.source import Row, data_files, is_saved_dataset, open_rows, read_file
 
 NAME = "llama-factory"
-TITLE = "LLaMA-Factory sharegpt preference"
 INFO = "dataset_info.json"
 ENTRY = "rlhfv_studio"
 FILE = "rlhfv_studio.json"

@@ -17,7 +17,6 @@ from rlhfv.publishing.formats.reading import read_pairs
 from rlhfv.publishing.formats.source import Row, open_rows
 
 NAME = "rlaif-v"
-TITLE = "RLAIF-V-Dataset"
 FILE = "RLAIF-V-Dataset.parquet"
 
 

@@ -18,7 +18,6 @@ from rlhfv.publishing.formats.reading import read_pairs
 from rlhfv.publishing.formats.source import Row, open_rows
 
 NAME = "rlhf-v"
-TITLE = "RLHF-V-Dataset"
 FILE = "RLHF-V-Dataset.parquet"
 
 

@@ -21,7 +21,6 @@ from rlhfv.publishing.formats.rlhfv import read_texts, write_texts
 from rlhfv.publishing.formats.source import Row, open_rows
 
 NAME = "rlhf-v-2023"
-TITLE = "RLHF-V-Dataset, first generation"
 FILE = "RLHF-V-Dataset.jsonl"
 
 

@@ -22,7 +22,6 @@ from rlhfv.publishing.formats.source import Row, open_rows
 from rlhfv.publishing.formats.tables import write_table
 
 NAME = "trl"
-TITLE = "TRL vision preference"
 FILE = "train.parquet"
 
 

@@ -14,8 +14,6 @@ def text(**changes) -> dict:
     return {"text": json.dumps(texts(5) | changes)}
 
 
-VAST = picture(0, "PNG", (8000, 6000), 1000)
-
 # kind of damage: (what is put in the row, words of the message)
 RLHFV_ROWS = {
     "text that is no JSON": ({"text": "{'question': 'single quotes'}"}, "It is not JSON"),

@@ -6,7 +6,7 @@ from rlhfv.services import build_services
 from rlhfv.services.people import SCRYPT, People
 from rlhfv.settings import Settings
 from tests.services.fakes import ScriptedModel, scripted_entry
-from tests.studio.conftest import Page
+from tests.studio.conftest import build_page
 
 PASSWORD = "four words are long"
 
@@ -32,9 +32,7 @@ def services(tmp_path, monkeypatch, people):
 
 @pytest.fixture
 def page(services):
-    from rlhfv.studio.app import build_app
-
-    return Page(build_app(services))
+    return build_page(services)
 
 
 @pytest.fixture
