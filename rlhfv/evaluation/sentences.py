@@ -7,6 +7,8 @@ from rlhfv.evaluation.score import Measure
 NOTHING = "–"
 NO_WIDTH = 1e-3
 """An interval narrower than this says only that the items asked are alike, not what others would give."""
+MOST_PRICES = 3
+"""Named in a sentence; all stand in the table below it."""
 _MARKS = {"percent": " %"}
 _DIFFERENCES = {"percent": " points", "points": " points", "words": " words"}
 
@@ -80,7 +82,9 @@ def flipped(flips: Flips) -> str:
 
 def price(comparison: Comparison) -> str:
     """What the gain was paid with, or that nothing of the kind was measured."""
-    told = [f"{change.measure.title} {show_difference(change)}" for change in comparison.prices]
+    named, more = comparison.prices[:MOST_PRICES], len(comparison.prices[MOST_PRICES:])
+    told = [f"{change.measure.title} {show_difference(change)}" for change in named]
+    told += [f"{more} more figure{'' if more == 1 else 's'} below"] if more else []
     told += [f"{title}: {change.measure.title} {show_difference(change)}" for title, change in comparison.general]
     return f"Price: {'; '.join(told)}." if told else "Price: nothing was measured beside the gain."
 

@@ -138,6 +138,12 @@ def test_no_p_value_is_rounded_away(p, told):
     assert sentences.show_p(replace(make_comparison().flips, p=p)) == told
 
 
+def test_a_price_of_many_figures_names_three_and_counts_the_others():
+    made = make_comparison()
+    told = sentences.price(replace(made, prices=made.prices[:1] * 5).beside((made,)))
+    assert told.count("Objects named") == 3 and "; 2 more figures below; made-up: Answers with an error" in told
+
+
 def test_a_headline_says_when_nothing_is_sure():
     nothing = make_comparison(mended=3, broken=2)
     assert sentences.headline(nothing) == "No clear difference. Answers with an error: 20.0 % → 17.5 %"
