@@ -8,7 +8,7 @@ NOTHING = "–"
 NO_WIDTH = 1e-3
 """An interval narrower than this says only that the items asked are alike, not what others would give."""
 MOST_PRICES = 3
-"""Named in a sentence; all stand in the table below it."""
+"""Of the figures beside the gain, how many a sentence names; all stand in the table below it."""
 _MARKS = {"percent": " %"}
 _DIFFERENCES = {"percent": " points", "points": " points", "words": " words"}
 
@@ -81,8 +81,12 @@ def flipped(flips: Flips) -> str:
 
 
 def price(comparison: Comparison) -> str:
-    """What the gain was paid with, or that nothing of the kind was measured."""
-    named, more = comparison.prices[:MOST_PRICES], len(comparison.prices[MOST_PRICES:])
+    """What the gain was paid with, or that nothing of the kind was measured. What became clearly worse is always
+    named, whichever figure it is; of the others the first ones."""
+    paid = [change for change in comparison.changes[1:] if change.clear and change.better is False]
+    others = [change for change in comparison.prices if change not in paid]
+    room = max(0, MOST_PRICES - len(paid))
+    named, more = [*paid, *others[:room]], len(others[room:])
     told = [f"{change.measure.title} {show_difference(change)}" for change in named]
     told += [f"{more} more figure{'' if more == 1 else 's'} below"] if more else []
     told += [f"{title}: {change.measure.title} {show_difference(change)}" for title, change in comparison.general]

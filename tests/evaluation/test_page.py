@@ -140,8 +140,17 @@ def test_no_p_value_is_rounded_away(p, told):
 
 def test_a_price_of_many_figures_names_three_and_counts_the_others():
     made = make_comparison()
-    told = sentences.price(replace(made, prices=made.prices[:1] * 5).beside((made,)))
+    free = replace(made.prices[0], p=1.0)
+    told = sentences.price(replace(made, prices=(free,) * 5).beside((made,)))
     assert told.count("Objects named") == 3 and "; 2 more figures below; made-up: Answers with an error" in told
+
+
+def test_a_price_names_what_became_clearly_worse_among_the_gains_too():
+    made, worse = make_comparison(), make_comparison(mended=0, broken=15)
+    (change,) = worse.gains
+    told = sentences.price(replace(made, gains=(*made.gains, change)))
+    assert sentences.headline(replace(made, gains=(*made.gains, change))).startswith("Better, at a price")
+    assert told.startswith("Price: Answers with an error +37.5 points") and "Objects named" in told
 
 
 def test_a_headline_says_when_nothing_is_sure():
