@@ -22,11 +22,15 @@ from rlhfv.settings import Settings
 from rlhfv.studio.wiring import NAMES
 from tests.apps import free_port, start_app, wait_until_ready
 from tests.browser.conftest import QUIET, find_chromium
+from tests.services.made_benchmark import BENCHMARK, make_amber, make_answers, write_amber_answers
 
 PASSWORD = "four words are long"
 PEOPLE = (("Olga", "owner"), ("Ray", "reviewer"), ("Ann", "annotator"), ("Bo", "annotator"))
 SCENES = 24
 LOOKS = {"light": ("light", 1440), "dark": ("dark", 1440), "phone": ("light", 390), "phone_dark": ("dark", 390)}
+PARTS = {"evaluate": ("Benchmarks", "Leaderboard")}
+"""Parts of a tab that have a tab of their own, besides the one that it opens with."""
+ITEMS = 40
 LONGEST = 2600
 """Pixels of a page that are taken; lists go on below."""
 
@@ -37,7 +41,9 @@ def take(folder: Path) -> None:
         data_dir, people = Path(temporary) / "data", People(Path(temporary) / "users.json")
         for name, role in PEOPLE:
             people.add(name, role, PASSWORD)
-        fill(Settings(data_dir, single_user=False, team=True, auth=people.path), people)
+        settings = Settings(data_dir, single_user=False, team=True, auth=people.path)
+        fill(settings, people)
+        take_answers_in(settings, people, Path(temporary))
         port = free_port()
         flags = {"RLHFV_FLAGS": f"--auth {people.path}", "HF_HUB_OFFLINE": "1"}
         process = start_app(data_dir, port, environment={**os.environ, **flags})
@@ -88,6 +94,14 @@ def fill(settings: Settings, people: People) -> None:
             services.reviewing.accept(reviewer, pair.id)
 
 
+def take_answers_in(settings: Settings, people: People, files: Path) -> None:
+    """A made benchmark with two sets of answers to compare."""
+    services, owner = build_services(settings), people.actor("Olga")
+    make_amber(services.benchmarking.root, ITEMS)
+    for name, answers in zip(("before", "after"), make_answers(ITEMS, 12, 3, 2), strict=True):
+        services.reporting.take_in(owner, BENCHMARK, write_amber_answers(files / f"{name}.json", answers))
+
+
 def sign_in(chromium, address: str, **options) -> Page:
     page = chromium.new_context(**options).new_page()
     page.set_default_timeout(600_000)
@@ -134,17 +148,32 @@ def work(page: Page, address: str) -> None:
 
 
 def look(page: Page, phone: Page, address: str, tabs, folder: Path, name: str = "") -> None:
-    """One picture of each tab in each look, named by both, as long as the page is."""
+    """One picture of each tab in each look, named by both, and of each of its parts."""
     for tab in tabs:
         for looks, (theme, width) in LOOKS.items():
             shown = phone if width == 390 else page
-            height = shown.viewport_size["height"]
             go(shown, address, tab, theme)
-            shown.wait_for_timeout(1200)
-            whole = min(LONGEST, shown.evaluate("document.documentElement.scrollHeight"))
-            shown.set_viewport_size({"width": width, "height": max(height, whole)})
-            shown.wait_for_timeout(500)
-            shown.screenshot(path=folder / f"{name or tab}_{looks}.png")
-            wide = shown.evaluate("document.documentElement.scrollWidth")
-            print(f"{name or tab} {looks}: {wide} × {whole}" + ("  SCROLLS SIDEWAYS" if wide > width else ""))
-            shown.set_viewport_size({"width": width, "height": height})
+            picture(shown, folder, name or tab, looks, width)
+            for part in PARTS.get(tab, ()):
+                open_part(shown, part)
+                picture(shown, folder, part.lower(), looks, width)
+
+
+def open_part(page: Page, part: str) -> None:
+    page.get_by_role("tab", name=part, exact=True).click()
+    if part == "Benchmarks":
+        page.locator("#compare-sets").click()
+        page.locator("#compare-figures table").first.wait_for()
+
+
+def picture(page: Page, folder: Path, name: str, looks: str, width: int) -> None:
+    """As long as the page is."""
+    height = page.viewport_size["height"]
+    page.wait_for_timeout(1200)
+    whole = min(LONGEST, page.evaluate("document.documentElement.scrollHeight"))
+    page.set_viewport_size({"width": width, "height": max(height, whole)})
+    page.wait_for_timeout(500)
+    page.screenshot(path=folder / f"{name}_{looks}.png")
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    print(f"{name} {looks}: {wide} × {whole}" + ("  SCROLLS SIDEWAYS" if wide > width else ""))
+    page.set_viewport_size({"width": width, "height": height})

@@ -411,7 +411,7 @@ def _add_models(verbs) -> None:
     models.add_flags(_verb(verbs, "models", models.models, "the models that have a short name here, and what fits"))
     help = "make a checkpoint of the original LLaVA code loadable here"
     convert.add_flags(_verb(verbs, "convert", convert.convert, help))
-    help = "RLHF-V's own experiments on the demo model, and which of the paper's claims hold there"
+    help = "RLHF-V's own experiments, on the demo model or on a real one (--model, --data): which claims hold there"
     reproduce.add_flags(_verb(verbs, "reproduce", reproduce.reproduce, help, add_data_argument))
 
 

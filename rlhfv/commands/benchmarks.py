@@ -2,8 +2,8 @@
 
 import argparse
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +53,11 @@ def add_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
     verb("sets", list_sets, "the sets of answers that are here, newest first", *FOLDERS)
     one = verb("import", take_in, "take in answers that were made elsewhere", *FOLDERS)
     one.add_argument("benchmark", help="as `benchmark list` prints it")
-    one.add_argument("file", type=Path, help="answers as AMBER, POPE, LLaVA, MMHal-Bench, lmms-eval or captions")
+    one.add_argument(
+        "file",
+        type=Path,
+        help="answers as AMBER, POPE, LLaVA, MMHal-Bench, captions, Object HalBench, lmms-eval or VLMEvalKit",
+    )
     one.add_argument("--title", default="", help="what the set is called (default: the file's name)")
     one.add_argument("--format", default="", help="default: told by the columns")
     one.add_argument("--by", default="", metavar="MODEL", help="who answered, where you know it")
@@ -87,10 +91,9 @@ def add_answering(verb) -> None:
     verb.add_argument(
         "--decoding",
         choices=list(DECODINGS),
-        default="greedy",
         help="greedy (default), or rlhfv: 3 beams, repetition penalty 1.1; both up to 1,024 new tokens",
     )
-    verb.add_argument("--batch-size", type=_read_size, default=16, help="rows at once; a beam is a row (default: 16)")
+    verb.add_argument("--batch-size", type=_read_size, help="rows at once; a beam is a row (default: 16)")
 
 
 def _add_counting(verb: argparse.ArgumentParser) -> None:
@@ -147,6 +150,9 @@ def answer(arguments: argparse.Namespace) -> int:
     stop = threading.Event()
     with interrupt_stops(stop):
         state = ask(services, actor, arguments.benchmark, voice, arguments, stop, arguments.benchmark)
+    if state is None:
+        tell("Stopped before the model was in memory. Say it again to go on.")
+        return 130
     left = state.total - services.benchmarking.answer_set(actor, state.id).done
     if arguments.json:
         failed = [{"item": one.item, "error": str(one.error)} for one in state.failures]
@@ -165,12 +171,19 @@ def ask(
     arguments: argparse.Namespace,
     stop: threading.Event,
     title: str,
-) -> "Progress":
-    """Lets a voice answer as the flags say, behind a bar named `title`; tells what failed."""
-    state, how = None, (arguments.decoding, stop, arguments.batch_size)
-    with progress(title, None, "answers") as bar:
-        for state in services.benchmarking.answer(actor, benchmark, voice, *how):
-            bar.total = state.total
+) -> "Progress | None":
+    """Lets a voice answer as the flags say, behind a bar named `title`; tells what failed. None where it was stopped
+    before the model was in memory."""
+    from rlhfv.services.benchmarking import BATCH
+
+    how = (arguments.decoding or "greedy", stop, arguments.batch_size or BATCH)
+    states = services.benchmarking.answer(actor, benchmark, voice, *how)
+    state = next(states, None)  # whatever is refused is refused before it
+    if state is None:
+        return None
+    with progress(title, state.total, "answers") as bar:
+        bar.update_to(state.done)
+        for state in states:
             bar.update_to(state.done)
     for one in state.failures[:TOLD]:
         tell(f"Item {one.item}: {one.error}")
@@ -214,6 +227,7 @@ def score(arguments: argparse.Namespace) -> None:
             services.benchmarking.score(actor, id, arguments.variant, judge, arguments.vectors) for id in arguments.ids
         ]
     stamps = [services.benchmarking.answer_set(actor, id).stamp for id in arguments.ids]
+    tell_unasked(arguments, (stamp.benchmark for stamp in stamps), arguments.variant)
     from rlhfv.evaluation.parts import put_together
 
     whole = put_together(found, stamps)
@@ -246,6 +260,7 @@ def compare(arguments: argparse.Namespace) -> None:
     ids = (arguments.before, arguments.after)
     with judging(arguments) as judge:
         found = compared(services, actor, ids, arguments.variant, judge, arguments.vectors)
+    tell_unasked(arguments, [services.benchmarking.answer_set(actor, ids[0]).stamp.benchmark], arguments.variant)
     if arguments.page:
         arguments.page.write_text(page_of(services, actor, found, ids), encoding="utf-8")
         tell(f"Written to {arguments.page}.")
@@ -291,13 +306,27 @@ def judging(arguments: argparse.Namespace) -> "Iterator[Callable[[Path], Judge] 
     if arguments.judge is None:
         yield judge_of(arguments)
         return
-    with progress("judging", None, "replies") as bar:
+    bars = []
+    with ExitStack() as shown:
 
         def move(done: int, total: int) -> None:
-            bar.total = total
-            bar.update_to(done)
+            if not bars:  # nothing may be asked at all
+                bars.append(shown.enter_context(progress("judging", total, "replies")))
+            bars[0].total = total
+            bars[0].update_to(done)
 
         yield judge_of(arguments, move)
+
+
+def tell_unasked(arguments: argparse.Namespace, names: Iterable[str], variant: str = "") -> None:
+    """Says of each of these benchmarks where the judge that the flags name has nothing to do."""
+    from rlhfv.evaluation.benchmarks import find_benchmark
+
+    for what in map(find_benchmark, dict.fromkeys(names) if arguments.judge else ()):
+        if what.variant(variant) not in what.judged:
+            usual = ", ".join(one for one in what.variants if one in what.judged)
+            more = f"; --variant {usual} needs one" if usual else ""
+            tell(f"The judge is not asked: {what.title} is counted without one{more}.")
 
 
 def page_of(services: "Services", actor: "Actor", found: "Comparison", ids: tuple[str, str]) -> str:

@@ -11,9 +11,11 @@ from rlhfv.commands.benchmarks import add_answering, judging, page_of, score_row
 from rlhfv.commands.chat import find_voice, interrupt_stops
 from rlhfv.commands.judges import add_judge_flags
 from rlhfv.commands.runs import add_run_flags, started
-from rlhfv.commands.terminal import open_services, show, show_json, tell
-from rlhfv.errors import InvalidData
+from rlhfv.commands.terminal import open_services, show, show_json, tell, tell_error
+from rlhfv.errors import InvalidData, StudioError
 from rlhfv.evaluation.demo_world import MAX_SCENES
+from rlhfv.models.decoding import find_decoding
+from rlhfv.services.asking import refuse_search
 
 if TYPE_CHECKING:
     from rlhfv.services import Actor, Services
@@ -47,18 +49,26 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.benchmark:
         return _measure(arguments)
-    if arguments.remote:
-        raise InvalidData(
-            "--remote is for the field's benchmarks.",
-            "Drawn scenes are for the demo model and its adapters: their run knows no servers.",
-            "Leave it out, or name a benchmark with --benchmark.",
-        )
+    _refuse_unused(arguments)
     services, actor = open_services(arguments)
     offered = services.host.world_adapters(actor)
     voices = [find_voice(offered, voice) for voice in arguments.voice] or [voice.id for voice in offered]
     scenes = MAX_SCENES if arguments.scenes is None else arguments.scenes
     run_id = services.evaluation.start(actor, voices, scenes, arguments.title)
     return started(arguments, services, services.evaluation, actor, run_id)
+
+
+def _refuse_unused(arguments: argparse.Namespace) -> None:
+    names = ("remote", "decoding", "batch_size", "pages")
+    names += ("judge", "judge_key_env", "judge_key_file", "judge_prompt", "judge_again")
+    given = ["--" + name.replace("_", "-") for name in names if getattr(arguments, name)]
+    if given:
+        raise InvalidData(
+            f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} for the field's benchmarks.",
+            "Drawn scenes are for the demo model and its adapters: their run knows no servers, judges or pages, and "
+            "answers in its own way.",
+            f"Leave {'it' if len(given) == 1 else 'them'} out, or name a benchmark with --benchmark.",
+        )
 
 
 def _measure(arguments: argparse.Namespace) -> int:
@@ -70,25 +80,44 @@ def _measure(arguments: argparse.Namespace) -> int:
             "Leave them out, or leave out --benchmark.",
         )
     services, actor = open_services(arguments)
+    names = list(dict.fromkeys(arguments.benchmark))
     with judging(arguments) as judge:
-        for name in arguments.benchmark:
+        for name in names:
             services.benchmarking.refuse_uncounted(actor, name, judge is not None)
+        if arguments.pages:
+            arguments.pages.mkdir(parents=True, exist_ok=True)
+        benchmarks.tell_unasked(arguments, names)
         pairs = _choose(services, actor, arguments.voice)
+        for voice in dict.fromkeys(each for pair in pairs for each in pair if each and each.server):
+            refuse_search(voice, find_decoding(arguments.decoding or "greedy"))
         stop, code, sets = threading.Event(), 0, {}
         with interrupt_stops(stop):
-            for name in arguments.benchmark:
+            for name in names:
                 for voice in dict.fromkeys(each for pair in pairs for each in pair if each):
-                    state = benchmarks.ask(services, actor, name, voice.id, arguments, stop, f"{name}, {voice.title}")
+                    try:
+                        state = benchmarks.ask(
+                            services, actor, name, voice.id, arguments, stop, f"{name}, {voice.title}"
+                        )
+                    except StudioError as error:  # the other voices may do
+                        tell_error(error)
+                        code = 1
+                        continue
                     if stop.is_set():
                         tell("Say it again to go on.")
                         return 130
                     sets[name, voice] = state.id
                     code = max(code, int(bool(state.failures)))
         found = []
-        for name in arguments.benchmark:
-            for before, after in pairs:
-                ids = tuple(sets[name, voice] for voice in (before, after) if voice)
-                found.append(_tell(services, actor, arguments, judge, ids))
+        for name in names:
+            for pair in pairs:
+                ids = tuple(sets.get((name, voice)) for voice in pair if voice)
+                if None in ids:
+                    continue
+                try:
+                    found.append(_tell(services, actor, arguments, judge, ids))
+                except StudioError as error:
+                    tell_error(error)
+                    code = 1
     if arguments.json:
         show_json(found)
     return code
@@ -96,12 +125,14 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 def _choose(services: "Services", actor: "Actor", names: list[str]) -> "list[tuple[Voice, Voice | None]]":
     """(baseline, voice): all adapters on offer, or those that are named, each with the baseline of its base; what
-    answers on a server stands beside the studio's first voice."""
+    answers on a server stands beside the studio's first voice. A baseline that nothing stands beside is alone."""
     offered = services.host.voices(actor)
     by_id = {voice.id: voice for voice in offered}
     chosen = [by_id[find_voice(offered, name)] for name in names] or [voice for voice in offered if voice.adapter]
-    pairs = [(offered[0] if voice.server else by_id[voice.base], voice) for voice in chosen]
-    return [pair for pair in pairs if pair[0] != pair[1]] or [(offered[0], None)]
+    pairs = [(offered[0] if voice.server else by_id[voice.base], voice) for voice in chosen or offered[:1]]
+    compared = [pair for pair in pairs if pair[0] != pair[1]]
+    alone = [before for before, after in pairs if before == after and before not in {each for each, _ in compared}]
+    return list(dict.fromkeys([*compared, *((voice, None) for voice in alone)]))
 
 
 def _tell(services: "Services", actor: "Actor", arguments: argparse.Namespace, judge, ids: tuple[str, ...]) -> dict:
@@ -116,7 +147,6 @@ def _tell(services: "Services", actor: "Actor", arguments: argparse.Namespace, j
     if arguments.pages:
         title = services.benchmarking.answer_set(actor, ids[1]).title
         page = arguments.pages / (re.sub(r"[^\w.-]+", "-", f"{title}-{ids[1]}") + ".html")
-        page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(page_of(services, actor, found, ids), encoding="utf-8")
         tell(f"Written to {page}.")
     if not arguments.json:

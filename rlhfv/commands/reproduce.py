@@ -23,6 +23,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
 def reproduce(arguments: argparse.Namespace) -> int:
     if reproduce_model.is_asked(arguments):
         return reproduce_model.reproduce(arguments)
+    reproduce_model.refuse_flags(arguments)
     import torch
 
     from rlhfv.evaluation.demo_report import build_report

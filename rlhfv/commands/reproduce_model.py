@@ -13,6 +13,8 @@ from rlhfv.errors import InvalidData
 from rlhfv.models.decoding import DECODINGS, find_decoding
 from rlhfv.settings import add_benchmarks_argument, add_model_arguments, settings_from_arguments
 
+SEEDS = 3
+
 if TYPE_CHECKING:
     from rlhfv.evaluation.reproduce_model import Experiment
     from rlhfv.models.catalog import Entry
@@ -26,7 +28,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
     add_model_arguments(real)
     add_benchmarks_argument(real)
     real.add_argument("--recipes", nargs="+", metavar="RECIPE", help="default: dpo paper rlhfv-2024")
-    real.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each recipe (default: 3)")
+    real.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"runs of each recipe (default: {SEEDS})")
     real.add_argument(
         "--leave-out",
         nargs="+",
@@ -62,12 +64,12 @@ def reproduce(arguments: argparse.Namespace) -> int:
     from rlhfv.evaluation.reproduce_page import plan_row
     from rlhfv.models.catalog import find_entry
     from rlhfv.services.benchmarking import BATCH
+    from rlhfv.services.reproduce_source import find_source
     from rlhfv.services.reproducing import (
         ModelWork,
         check_benchmarks,
         describe_base_pictures,
         doubt_pictures,
-        find_source,
     )
 
     _check(arguments)
@@ -79,7 +81,9 @@ def reproduce(arguments: argparse.Namespace) -> int:
     names, left_out = _choose_benchmarks(arguments.leave_out)
     questions, lacking = check_benchmarks(root, names)
     _tell_benchmarks(root, questions, lacking)
-    if lacking:
+    if lacking and arguments.plan:
+        tell(f"The plan leaves out {', '.join(lacking)}.")
+    elif lacking:
         raise InvalidData(
             f"{len(lacking)} of {len(names)} benchmarks lack files in {root}: {', '.join(lacking)}.",
             "What each lacks, and where it comes from, stands above; nothing has begun.",
@@ -124,6 +128,20 @@ def reproduce(arguments: argparse.Namespace) -> int:
     figures = write_model_report(every, made, work, root, page)
     show_json(figures) if arguments.json else show(page.read_text(encoding="utf-8"))
     return 0 if arguments.page is not None or not missing else 1 if failed else 130
+
+
+def refuse_flags(arguments: argparse.Namespace) -> None:
+    """Raises InvalidData for flags of a real model, where none is named."""
+    usual = {"revision": None, "benchmarks": None, "recipes": None, "seeds": SEEDS, "leave_out": []}
+    usual |= {"decoding": "greedy", "accelerate_config": None, "gradient_checkpointing": 0, "split_weights": False}
+    usual |= {"price_per_hour": None, "token_env": "HF_TOKEN", "login": False}
+    given = [f"--{name.replace('_', '-')}" for name, value in usual.items() if getattr(arguments, name) != value]
+    if given:
+        raise InvalidData(
+            f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} for a real model.",
+            "Without --model and --data the demo's own experiments run, and they take no such flag.",
+            f"Leave {'it' if len(given) == 1 else 'them'} out, or name a model and data.",
+        )
 
 
 def is_asked(arguments: argparse.Namespace) -> bool:
@@ -199,25 +217,26 @@ def _experiment(arguments: argparse.Namespace, base: str, source, questions: dic
     from rlhfv.ddpo.config import find_recipe
     from rlhfv.evaluation import published
     from rlhfv.evaluation.reproduce_model import RECIPES, Experiment, count_pairs, plan_cells
-    from rlhfv.services.reproducing import expected_pairs
+    from rlhfv.services.reproduce_source import expected_pairs
 
     recipes = tuple(dict.fromkeys(arguments.recipes or RECIPES))
     for recipe in recipes:
         find_recipe(recipe)
-    expected = expected_pairs(source)
     experiment = Experiment(
         base,
         source.name,
-        expected or published.PAIRS,
+        published.PAIRS,
         questions,
         find_decoding(arguments.decoding),
         recipes,
         tuple(range(1, arguments.seeds + 1)),
     )
-    known = count_pairs(work, plan_cells(experiment))
-    if known is None and expected is None:
+    if known := count_pairs(work, plan_cells(experiment)):
+        return replace(experiment, pairs=known["pairs"])
+    expected = expected_pairs(source)
+    if expected is None:
         tell(f"How many pairs {source.name} has is not known yet; the plan counts with {published.PAIRS:,}.")
-    return replace(experiment, pairs=known["pairs"]) if known else experiment
+    return replace(experiment, pairs=expected or published.PAIRS)
 
 
 def _listen() -> threading.Event:

@@ -14,7 +14,7 @@ def read_lines(file: Path) -> Iterator[bytes]:
             yield from opened
     except OSError as error:
         raise InvalidData(
-            f"{file.name} could not be read.",
+            f"{file.name or file} could not be read.",
             f"{error.strerror}.",
             "Give a JSONL file, or a folder that holds pairs.jsonl.",
         ) from error

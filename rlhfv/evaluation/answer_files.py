@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from rlhfv.corrections.edits import MAX_ANSWER_CHARS
@@ -27,15 +27,23 @@ class Answers(dict[str, str]):
         self.form, self.problems, self.notes = form, tuple(problems), tuple(notes)
 
 
-def read_answers_file(path: Path, items: Sequence[Item], form: str = "") -> Answers:
+def read_answers_file(path: Path, items: Sequence[Item], form: str = "", own: Collection[str] = FORMS) -> Answers:
     """The answers of a file to these items; every row that is none is named in `problems`. A format that is not named
-    is recognised. A row of another part of the benchmark than the items' is passed over.
+    is recognised; `own` are those in which the items' benchmark is passed around. A row of another part of the
+    benchmark than the items' is passed over.
 
     Raises:
-        InvalidData: the file cannot be read, is in no known format, or answers other questions.
+        InvalidData: the file cannot be read, is in no known format or in another benchmark's own, or answers other
+            questions.
     """
     raw = _rows(path)
     known = find_form(form) if form else _recognise(path, raw)
+    if known.one and not form and known.name not in own:
+        raise InvalidData(
+            f"{path.name} has the form of {known.title}.",
+            "Only one benchmark's answers come in it; numbers alone would pair them with another's questions.",
+            f"Name the benchmark that it answers. If it is this one, say so in a terminal: --format {known.name}.",
+        )
     rows, problems = [], []
     for number, row in raw:
         try:
@@ -117,7 +125,9 @@ def _rows(path):
             return list(parse_lines(read_lines(path)))
         rows = json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
-        raise InvalidData(f"{path.name} could not be read.", f"{error.strerror}.", "Name another file.") from error
+        raise InvalidData(
+            f"{path.name or path} could not be read.", f"{error.strerror}.", "Name another file."
+        ) from error
     except (ValueError, RecursionError, csv.Error) as error:
         raise InvalidData(
             f"{path.name} could not be parsed ({error}).",
@@ -154,6 +164,13 @@ def _recognise(path, rows):
     for form in FORMS.values():
         if columns is not None and form.recognises(columns):
             return form
+    torn = next((f"Row {number}: {row.what} {row.why}" for number, row in rows if isinstance(row, InvalidData)), "")
+    if columns is None and torn:
+        raise InvalidData(
+            f"{path.name} is in no format that is known. {torn}",
+            f"The formats are {', '.join(FORMS)}, as JSON Lines, one JSON array or a TSV table in UTF-8.",
+            "Check the file, or export the answers again.",
+        )
     found = "It has no rows" if columns is None else f"Its columns are {', '.join(map(str, columns))}"
     raise InvalidData(
         f"{path.name} is in no format that is known. {found:.300}.",

@@ -43,7 +43,8 @@ class AnswerRow:
 class Form:
     """A format. `has` are the columns by which it is known: all of the first, and one of each further group, but none
     that it `lacks`. `read` makes the fields of an `AnswerRow` of a row; `make` the row of an item, its place, the
-    answer and the model's name. `by_image` says that the id is an image's."""
+    answer and the model's name. `by_image` says that the id is an image's, `one` that only one benchmark's answers
+    come in it."""
 
     name: str
     title: str
@@ -53,6 +54,7 @@ class Form:
     layout: str = "lines"
     by_image: bool = False
     lacks: Collection[str] = ()
+    one: bool = False
 
     def recognises(self, columns: Collection[str]) -> bool:
         every, *groups = (set(group) for group in self.has)
@@ -162,6 +164,7 @@ FORMS: Mapping[str, Form] = {
             lambda row: {"question": _asked(row, "question"), "text": _text(row, "model_answer")},
             lambda item, place, text, model: {"model_answer": text},
             layout="array",
+            one=True,
         ),
         Form(
             "lmms-eval",
@@ -177,6 +180,7 @@ FORMS: Mapping[str, Form] = {
             lambda row: {"key": _key(row, "id"), "text": _text(row, "response")},
             lambda item, place, text, model: {"id": as_id(item.id), "response": text},
             layout="array",
+            one=True,
         ),
         Form(
             "vlmevalkit",
@@ -210,6 +214,7 @@ FORMS: Mapping[str, Form] = {
                 "answer": text,
             },
             by_image=True,
+            one=True,
         ),
         Form(
             "llava",

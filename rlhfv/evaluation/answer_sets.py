@@ -9,6 +9,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from rlhfv.evaluation.judge_log import unasked
 from rlhfv.evaluation.score import Measure, Score, from_row, to_row
 from rlhfv.evaluation.stamp import Stamp
 
+_log = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 _GONE = ".gone-"
 STAMP, ANSWERS, JUDGE, SCORES = "stamp.json", "answers.jsonl", "judge.jsonl", "scores"
@@ -80,7 +82,7 @@ class AnswerFolder:
         row = {
             "v": 1,
             "title": title,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": datetime.now(UTC).isoformat(timespec="microseconds"),  # the newest of one second counts
             "total": total,
             "voice": voice,
             "owner": owner,
@@ -187,8 +189,12 @@ class AnswerFolder:
         """
         with self.working(), unasked(self.judge_log):
             os.replace(self.path, self.path.with_name(f"{_GONE}{uuid4().hex}"))
-            for gone in self.path.parent.glob(f"{_GONE}*"):
-                shutil.rmtree(gone, ignore_errors=True)  # another one may be at it
+            _clear(self.path.parent)
+
+    def state(self) -> tuple[int, ...]:
+        """Changes when an answer comes or a judge says something, and when the set is deleted and made anew."""
+        found = [path.stat() for path in (self.path / ANSWERS, self.judge_log) if path.is_file()]
+        return tuple(fact for one in found for fact in (one.st_ino, one.st_mtime_ns, one.st_size))
 
     # ---- figures that were counted
 
@@ -227,7 +233,9 @@ def open_set(root: Path, id: str) -> AnswerFolder:
 
 def no_set(id: str) -> NotFound:
     return NotFound(
-        f"There is no set of answers {id!r:.80}.", "It was deleted, or the id is another.", "Choose from the list."
+        f"There is no set of answers {id!r:.80}.",
+        "It was deleted, or the id is another.",
+        "Choose from the list; in a terminal `benchmark sets` prints it.",
     )
 
 
@@ -245,6 +253,9 @@ def forget_imports(root: Path, before: float) -> int:
                 gone += 1
         except (InvalidData, ValueError):
             continue  # damaged, or it is being written or judged this moment
+        except OSError as error:  # one that cannot be opened keeps no other here
+            _log.warning("The answers %s could not be deleted: %s", folder.id, error)
+    _clear(Path(root))
     return gone
 
 
@@ -257,6 +268,12 @@ def name_set(stamp: Stamp, *more: object) -> str:
     """The id of a set: the same stamp gives the same one, so that who asks again goes on where it was."""
     known = json.dumps([stamp.to_dict(), *more], sort_keys=True)
     return f"{stamp.benchmark}-{sha256(known.encode()).hexdigest()[:12]}"
+
+
+def _clear(root: Path) -> None:
+    """What is left of sets that were deleted."""
+    for gone in root.glob(f"{_GONE}*"):
+        shutil.rmtree(gone, ignore_errors=True)  # another one may be at it
 
 
 def _replace(path: Path, text: str) -> None:

@@ -64,10 +64,32 @@ class Benchmark:
         """Its questions; the image of each is a path below `root`.
 
         Raises:
-            InvalidData: a file is missing or is not what it should be, or an image lies outside the folder.
+            InvalidData: a file is missing or is not what it should be, there is no question, or an image lies outside
+                the folder.
         """
         require_files(root, [file.wanted for file in self.files(root)])
-        return [replace(item, image=_image(self.place, item)) for item in self.read(self.folder(root))]
+        items = [replace(item, image=_image(self.place, item)) for item in self.read(self.folder(root))]
+        if not items:
+            raise InvalidData(
+                f"{self.title} has no questions.",
+                f"None came out of {', '.join(str(self.folder(root) / path) for path in self.questions)}.",
+                "Fetch the benchmark's files again; `benchmark list` says from where.",
+            )
+        return items
+
+    def require_keys(self, root: Path, items: Sequence[Item]) -> None:
+        """Raises `InvalidData` where its keys cannot be read, or know none of the items."""
+        empty = dict.fromkeys((item.id for item in items), "")
+        if self.variant() in self.judged:
+            known = self.to_judge(self.folder(root), empty, None).cases
+        else:
+            known = self.score(root, empty).ids
+        if not known:
+            raise InvalidData(
+                f"The keys know none of the {len(items):,} questions of {self.title}.",
+                "No answer could be counted.",
+                "Fetch the benchmark's files again; `benchmark list` says from where.",
+            )
 
     def digest(self, root: Path) -> str:
         """The sha256 of the question files: of the file where it is one, else of their sums in order."""

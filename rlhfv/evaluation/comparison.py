@@ -222,10 +222,16 @@ def _refuse_unlike(before: Score, after: Score) -> None:
         ("measures", *(", ".join(measure.name for measure in score.measures) for score in (before, after))),
     ):
         if first != second:
+            fix = "Score both sets of answers in the same way."
+            if what == "variant" and "; judge " in first and "; judge " in second:
+                fix += (
+                    " Where a judge answered as two versions, name one of them behind the # of --judge: it is asked, "
+                    "and paid, for all of both sets anew."
+                )
             raise InvalidData(
                 f"The two scores are of different kinds: {what} {first!r} and {second!r}.",
                 "Figures that were counted in two ways cannot be compared.",
-                "Score both sets of answers in the same way.",
+                fix,
             )
 
 

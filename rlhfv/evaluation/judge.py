@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from rlhfv.evaluation.judge_words import (
     Standing,
     Wording,
     is_asked_for,
+    standing_of,
 )
 from rlhfv.models.protocol import without_thought
 from rlhfv.models.refusals import (
@@ -64,6 +66,7 @@ _FATAL = (401, 402, 403, 404, 407)
 class Judge:
     """A server as a judge, and the file that keeps its replies (see judge_log.py).
 
+    `beside` are files of other answers: what was said there to the same request is copied, not asked again.
     `prompt_file` replaces the studio's own wording. With `again` replies that do not count are asked for once more.
     `on_progress` gets how many items have a reply and of how many; `stop` ends it after the requests under way.
     Nothing is sent, and no key is looked for, where all items have a reply.
@@ -72,6 +75,7 @@ class Judge:
     voice: RemoteVoice
     log: Path
     prompt_file: Path | None = None
+    beside: tuple[Path, ...] = ()
     again: bool = False
     at_once: int = 4
     patience: Patience = PATIENCE
@@ -87,22 +91,52 @@ class Judge:
             InvalidData: the key is not where it should be, or the file of replies cannot be written.
         """
         requests, first = self._requests(cases, wording)
-        kept = read_log(self.log)
+        kept, beside = self._read(first, read)
+        if beside:
+            # Who cannot write it down now, as where it is being asked, counts it all the same.
+            with suppress(InvalidData), JudgeLog(self.log) as log:
+                self._copy(first, read, log)
         if self._waiting(first, kept, read) and not self.stop.is_set():
             key = self.voice.read_key()
             with JudgeLog(self.log) as log:
                 log.name_judge(self.voice.model, self.prompt_file)
+                self._copy(first, read, log)
                 waiting = self._waiting(first, read_log(self.log), read)  # another one may have asked meanwhile
                 _Asking(self, wording, read, waiting, len(first), key, log).run()
-            kept = read_log(self.log)
+            kept, _ = self._read(first, read)
         return self._judged(requests, kept, wording, read)
+
+    def _copy(self, first: Mapping[str, Case], read, log: JudgeLog) -> None:
+        _, beside = self._read(first, read)
+        if beside:
+            log.name_judge(self.voice.model, self.prompt_file)
+        for reply, source in beside:
+            log.copy(reply, first[reply.request].id, source)
+
+    def _read(self, first: Mapping[str, Case], read) -> tuple[Kept, list[tuple[Reply, str]]]:
+        """What is kept, with what is kept beside of requests without a reply that counts; and the latter by itself,
+        each with whose it is."""
+        kept, found = read_log(self.log), []
+        lacking = [one for one in first if self.kind(_chosen(kept, one, self, read), read) != USABLE]
+        for log in self.beside if lacking else ():
+            there = read_log(log).replies
+            for request in lacking:
+                own = kept.replies.get(request, [])
+                new = [reply for reply in there.get(request, ()) if reply not in own]
+                if new:
+                    kept.replies[request] = [*own, *new]
+                    found += [(reply, log.parent.name) for reply in new]
+        return kept, found
 
     def standing(self, asked: Asked) -> Standing:
         """How much of it has a reply. Sends nothing."""
+        return standing_of([self.waiting(asked)])
+
+    def waiting(self, asked: Asked) -> tuple[list[str], set[str]]:
+        """The request of each item, and those that have no reply. Sends nothing."""
         requests, first = self._requests(asked.cases, asked.wording)
-        waiting = {request for request, _ in self._waiting(first, read_log(self.log), asked.read)}
-        unjudged = sum(request in waiting for request in requests.values())
-        return Standing(len(first), len(waiting), len(requests), unjudged)
+        kept, _ = self._read(first, asked.read)
+        return list(requests.values()), {request for request, _ in self._waiting(first, kept, asked.read)}
 
     def _requests(self, cases: Sequence[Case], wording: Wording) -> tuple[dict[str, str], dict[str, Case]]:
         """Item id → request, and request → the first item that makes it, last request first."""

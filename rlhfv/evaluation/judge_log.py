@@ -1,6 +1,7 @@
 """What a judge was asked and what came back: one file that is only added to, a line an event, synced to the disk.
 
     {"event": "judge", …, "model", "prompt"}                  before the first request of that judge in those words
+    {"event": "copied", … as a reply, "from"}                 it came to the same request for another set, named here
     {"event": "asked", "request", "item", "time"}             written before each request is sent
     {"event": "reply", …, "server", "model", "finish_reason", "text", "left_out"}   it came, raw, whole or not
     {"event": "refused", …, "status", "words"}                the server took the request and gave none
@@ -9,17 +10,17 @@
 
 `request` is the hash of model, messages and settings. `prompt` is the sha256 of the file whose words were used, of
 which a copy lies beside this one, "" for the studio's own: with it can be told again what was asked. A request that
-was asked without any of the four after it was under way when the process ended: whether the server finished it, and
-charged for it, cannot be known here.
+was asked without any of the last four after it was under way when the process ended: whether the server finished it,
+and charged for it, cannot be known here.
 """
 
 import fcntl
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def read_log(path: Path) -> Kept:
                 kept.judges.append(AskedJudge(str(row["model"]), str(row["prompt"])))
                 continue
             _require_texts(event, request)
-            if event == "reply":
+            if event in ("reply", "copied"):
                 fields = tuple(row[name] for name in ("server", "model", "finish_reason", "text"))
                 reply = Reply(request, *fields, tuple(row.get("left_out", ())))
                 _require_texts(*fields, *reply.left_out)
@@ -99,6 +100,9 @@ def read_log(path: Path) -> Kept:
             kept.torn += 1
             continue
         kept.events[event] += 1
+        if event == "copied":  # it says nothing of what was asked here
+            kept.replies.setdefault(request, []).append(reply)
+            continue
         if event == "asked":
             kept.unknown[request] += open_requests[request]
             open_requests[request] = 1
@@ -116,6 +120,11 @@ def read_log(path: Path) -> Kept:
 def _require_texts(*values) -> None:
     if not all(isinstance(value, str) for value in values):
         raise TypeError("a field that is no text")
+
+
+def judged_together(judge: Callable, logs: Sequence[Path]) -> Callable:
+    """What makes a judge for answers that are judged together: what it said in one of these logs counts in all."""
+    return lambda log: replace(judge(log), beside=tuple(other for other in logs if other != log))
 
 
 def kept_prompt(log: Path, prompt: str) -> Path:
@@ -179,6 +188,12 @@ class JudgeLog:
             except OSError as error:
                 raise self._unwritable(error) from error
         self.add("judge", "", "", model=judge.model, prompt=judge.prompt)
+
+    def copy(self, reply: Reply, item: str, source: str) -> None:
+        """Keeps a reply here too that came to the same request for the answers `source`."""
+        fields = {"server": reply.server, "model": reply.model, "finish_reason": reply.finish_reason}
+        fields |= {"left_out": list(reply.left_out), "text": reply.text, "from": source}
+        self.add("copied", reply.request, item, **fields)
 
     def add(self, event: str, request: str, item: str, **fields) -> None:
         """Adds a line; it is on the disk when this returns."""

@@ -1,7 +1,7 @@
 """What a judge is asked and what it said, as plain data, and the words for replies that do not count."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rlhfv.remote_voices import served_name
@@ -54,13 +54,12 @@ class Standing:
     answers: int
     unjudged: int
 
-    def __add__(self, other: "Standing") -> "Standing":
-        return Standing(
-            self.requests + other.requests,
-            self.waiting + other.waiting,
-            self.answers + other.answers,
-            self.unjudged + other.unjudged,
-        )
+
+def standing_of(sets: Sequence[tuple[Sequence[str], set[str]]]) -> Standing:
+    """Of sets that are judged together: the request of each of their answers, and those that have no reply."""
+    requests = [request for of_set, _ in sets for request in of_set]
+    waiting = set().union(*(without for _, without in sets))
+    return Standing(len(set(requests)), len(waiting), len(requests), sum(request in waiting for request in requests))
 
 
 @dataclass(frozen=True)

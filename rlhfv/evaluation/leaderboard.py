@@ -6,7 +6,7 @@ one stamp, apart from the voice that answered.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from rlhfv.evaluation.bootstrap import Figure
@@ -18,7 +18,7 @@ from rlhfv.evaluation.stamp import UNKNOWN
 @dataclass(frozen=True)
 class Lineage:
     """Where a voice comes from. `id` is its identity, `parent` the run whose frozen pairs it was trained on again,
-    `pairs` how many it was trained on; what is not known is "" or None."""
+    `pairs` how many it was trained on and `held_out` how many were not; what is not known is "" or None."""
 
     id: str
     title: str
@@ -28,6 +28,16 @@ class Lineage:
     run: str = ""
     parent: str = ""
     made: str = ""
+    held_out: int | None = None
+
+    @property
+    def used(self) -> str:
+        """ "200", "15 of 17, 2 held out"; "" where it is not known."""
+        if self.pairs is None:
+            return ""
+        if not self.held_out:
+            return f"{self.pairs:,}"
+        return f"{self.pairs:,} of {self.pairs + self.held_out:,}, {self.held_out:,} held out"
 
 
 @dataclass(frozen=True)
@@ -66,19 +76,28 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A voice with its figures by the key of their columns; of two evaluations of one kind the newer counts."""
+    """A voice with its figures by the key of their columns; of several evaluations of one kind the newest counts, and
+    `sets` is how many there are."""
 
     lineage: Lineage
     figures: Mapping[str, Figure]
+    sets: Mapping[str, int] = field(default_factory=dict)
+
+    def told(self, columns: Iterable[Column]) -> str:
+        """ "newest of 2 sets" where figures of these columns are; "" where there is only one."""
+        most = max((self.sets.get(column.key, 1) for column in columns), default=1)
+        return f"newest of {most:,} sets" if most > 1 else ""
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Best first by the column `sorted_by`; voices without that figure come last, the newest of them first."""
+    """Best first by the column `sorted_by`; voices without that figure come last, the newest of them first. `notes`
+    say which answers are not counted, and why."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     sorted_by: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def same_stamp(first: Finding, second: Finding) -> bool:
@@ -98,7 +117,7 @@ def arrange(
         alike: whether two findings of one benchmark, variant and number of items were asked in the same way.
     """
     groups: list[list[Finding]] = []
-    for finding in sorted(findings, key=lambda one: one.made):
+    for finding in sorted(findings, key=lambda one: (one.made, one.source)):
         for group in groups:
             if all(_one_kind(finding, other) and alike(finding, other) for other in group):
                 group.append(finding)
@@ -113,22 +132,25 @@ def arrange(
         numbered.append((group, _columns(group, stamp, seen[kind])))
         seen[kind] += 1
     numbered.sort(key=lambda one: -len({finding.voice for finding in one[0]}))
-    columns, cells = [], {}
+    columns, cells, sets = [], {}, {}
     for group, own in numbered:
         columns += own.values()
-        for finding in group:  # oldest first, so that the newest is kept
-            figures = cells.setdefault(finding.voice, {})
-            figures.update({own[measure.name].key: figure for measure, figure in finding.figures})
+        several = Counter(finding.voice for finding in group)
+        for voice, newest in {finding.voice: finding for finding in group}.items():  # they come oldest first
+            figures = {own[measure.name].key: figure for measure, figure in newest.figures}
+            cells.setdefault(voice, {}).update(figures)
+            sets.setdefault(voice, {}).update(dict.fromkeys(figures, several[voice]))
     known = {lineage.id: lineage for lineage in lineages}
     known = {**{voice: Lineage(voice, voice) for voice in cells}, **known}
-    rows = [Row(lineage, cells.get(lineage.id, {})) for lineage in known.values()]
+    rows = [Row(lineage, cells.get(lineage.id, {}), sets.get(lineage.id, {})) for lineage in known.values()]
     by = {column.key: column for column in columns}
     chosen = by.get(sort_by) or next(iter(columns), None)
     return Leaderboard(tuple(columns), tuple(_sort(rows, chosen)), chosen.key if chosen else "")
 
 
-def render_table(board: Leaderboard) -> str:
-    """The leaderboard as plain text: the voices with their lineage, then the figures of each evaluation."""
+def render_table(board: Leaderboard, shown: Callable[[str], str] = str) -> str:
+    """The leaderboard as plain text: the voices with their lineage, then the figures of each evaluation. `shown` makes
+    a text from elsewhere one that the terminal shows as wide as it is."""
     if not board.rows:
         return "There is no adapter yet."
     lines = _align(
@@ -136,12 +158,12 @@ def render_table(board: Leaderboard) -> str:
             ["voice", "base", "recipe", "pairs", "made", "repeats"],
             *(
                 [
-                    lineage.title,
-                    _short(lineage.base),
-                    lineage.recipe,
-                    _count(lineage.pairs),
+                    shown(lineage.title),
+                    shown(_short(lineage.base)),
+                    shown(lineage.recipe),
+                    lineage.used,
                     lineage.made[:10],
-                    lineage.parent,
+                    shown(lineage.parent),
                 ]
                 for lineage in (row.lineage for row in board.rows)
             ),
@@ -152,14 +174,14 @@ def render_table(board: Leaderboard) -> str:
         groups.setdefault(column.group, []).append(column)
     for (benchmark, variant, items, stamp, _), columns in groups.items():
         rows = [row for row in board.rows if any(column.key in row.figures for column in columns)]
-        lines += ["", f"{benchmark}, {items:,} items, counted as: {variant}"]
-        lines += [f"  {name}: {value}" for name, value in stamp if value]
+        lines += ["", f"{benchmark}, {items:,} items, counted as: {shown(variant)}"]
+        lines += [f"  {name}: {shown(value)}" for name, value in stamp if value]
         if UNKNOWN in dict(stamp).values():
             lines.append("  Whether they were asked alike in what is unknown cannot be told.")
         lines += _align(
             [
                 ["voice", *(column.measure.title for column in columns)],
-                *([row.lineage.title, *(_cell(row, column) for column in columns)] for row in rows),
+                *([_name(row, columns, shown), *(_cell(row, column) for column in columns)] for row in rows),
             ]
         )
     return "\n".join(lines)
@@ -182,10 +204,15 @@ def to_rows(board: Leaderboard) -> dict:
             for column in board.columns
         ],
         "voices": [
-            {**vars(row.lineage), "figures": {key: figure.to_dict() for key, figure in row.figures.items()}}
+            {
+                **vars(row.lineage),
+                "figures": {key: figure.to_dict() for key, figure in row.figures.items()},
+                "sets": dict(row.sets),
+            }
             for row in board.rows
         ],
         "sorted_by": board.sorted_by,
+        "notes": list(board.notes),
     }
 
 
@@ -243,8 +270,9 @@ def _short(base: str) -> str:
     return f"{name}{at}{revision[:12]}" if at else base
 
 
-def _count(pairs: int | None) -> str:
-    return "" if pairs is None else f"{pairs:,}"
+def _name(row: Row, columns: Sequence[Column], shown: Callable[[str], str]) -> str:
+    told = row.told(columns)
+    return f"{shown(row.lineage.title)} ({told})" if told else shown(row.lineage.title)
 
 
 def _align(rows: list[list[str]]) -> list[str]:

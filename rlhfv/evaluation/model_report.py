@@ -76,10 +76,11 @@ def render_model_plan(
     training by its recipe, `told` what the estimate was made of."""
     missing = [cell for cell in cells if not cell.is_done(work)]
     lines = [f"{len(cells)} cells, {len(cells) - len(missing)} of them done:"]
+    name, what = (max((len(getattr(cell, part)) for cell in cells), default=0) for part in ("name", "what"))
     for cell in cells:
         state = "done" if cell.is_done(work) else f"about {human_seconds(timing.of(cell))}"
         peak = memory.get(cell.arm) if cell.settings["kind"] == "training" and not cell.is_done(work) else None
-        lines.append(f"  {cell.name:<40}{cell.what:<58}{state}{f', {peak / 1e9:.1f} GB' if peak else ''}")
+        lines.append(f"  {cell.name:<{name}}  {cell.what:<{what}}  {state}{f', {peak / 1e9:.1f} GB' if peak else ''}")
     lines += told
     left = human_seconds(timing.total(missing))
     lines.append(f"Left: {len(missing)} cells, about {left} on one device. Stop and start it at any time.")

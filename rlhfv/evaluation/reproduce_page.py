@@ -58,9 +58,10 @@ def render_plan(cells: Sequence[Cell], work: Path, timing: Timing) -> list[str]:
     """One line a cell, then what is left and how long it takes here."""
     missing = [cell for cell in cells if not cell.is_done(work)]
     lines = [f"{len(cells)} cells, {len(cells) - len(missing)} of them done:"]
+    name, what = (max((len(getattr(cell, part)) for cell in cells), default=0) for part in ("name", "what"))
     for cell in cells:
         state = "done" if cell.is_done(work) else human_seconds(timing.of(cell))
-        lines.append(f"  {','.join(cell.parts):<10}{cell.name:<42}{cell.what:<60}{state}")
+        lines.append(f"  {','.join(cell.parts):<10}{cell.name:<{name}}  {cell.what:<{what}}  {state}")
     each = ", ".join(f"{seconds:.3g} s {unit}" for unit, seconds in timing.seconds.items())
     left = timing.total(missing)
     lines.append(f"Measured on this machine: {each}.")

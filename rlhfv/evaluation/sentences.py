@@ -18,11 +18,15 @@ def show_value(measure: Measure, figure: Figure) -> str:
     return NOTHING if figure.value is None else _number(figure.value, measure) + _MARKS.get(measure.unit, "")
 
 
+def has_interval(figure: Figure) -> bool:
+    return figure.value is not None and figure.high - figure.low >= NO_WIDTH
+
+
 def show_range(measure: Measure, figure: Figure, sign: bool = False) -> str:
     """ "[38.1, 46.9]"."""
     if figure.value is None:
         return ""
-    if figure.high - figure.low < NO_WIDTH:
+    if not has_interval(figure):
         return "[no interval: all items alike]"
     return f"[{_number(figure.low, measure, sign)}, {_number(figure.high, measure, sign)}]"
 
@@ -68,10 +72,10 @@ def certainty(comparison: Comparison, before: str, after: str) -> str:
         why = f" Below {FEWEST} items nothing is clear: were all to change alike, chance would still do so too often."
     elif change.beside_zero and not change.clear:
         why = f" Swapping the two at random makes as large a difference too often to be sure (p = {change.p:.2g})."
+    interval = f", {LEVEL:.0%} interval".replace("%", " %") if has_interval(change.difference) else ""
     return (
-        f"{after} against {before}, paired over {items:,} item{'' if items == 1 else 's'}: {show_difference(change)}, "
-        f"{LEVEL:.0%} interval.".replace("%", " %")
-        + why
+        f"{after} against {before}, paired over {items:,} item{'' if items == 1 else 's'}: {show_difference(change)}"
+        f"{interval}.{why}"
     )
 
 

@@ -15,6 +15,10 @@ PLAIN = "{question}"
 NOBODY = ModelIdentity(UNKNOWN, "")
 
 
+class OtherQuestions(InvalidData):
+    """A set answers other question files than those that are here."""
+
+
 @dataclass(frozen=True)
 class Stamp:
     """How the answers to one benchmark were made.
@@ -97,6 +101,19 @@ def refuse_unlike(first: Stamp, second: Stamp) -> None:
                 "Then a difference of their figures would not be the voice's own.",
                 "Let both voices answer in the same way, or say at import how the answers were made.",
             )
+
+
+def refuse_unasked(title: str, stamp: Stamp, benchmark: str, questions: str) -> None:
+    """Raises `OtherQuestions` where the set of that title was not asked the questions of the benchmark as it is here,
+    whose sha256 is `questions`."""
+    if stamp.questions != questions:
+        raise OtherQuestions(
+            f"The set {title!r} answers other questions than those of {benchmark} that are here.",
+            f"Its question files have the sha256 {stamp.questions[:12]}, those here {questions[:12]}: the same id may "
+            "name another question there, and the keys say nothing of these answers.",
+            "Put the question files back that were asked, name their folder with --benchmarks, or answer or import "
+            "anew.",
+        )
 
 
 FIELDS = {

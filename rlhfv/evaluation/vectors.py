@@ -22,7 +22,9 @@ def read_vectors(path: Path, words: Collection[str]) -> dict[str, np.ndarray]:
     try:
         found = _from_arrays(path, spellings) if path.suffix == ".npz" else _from_text(path, spellings)
     except OSError as error:
-        raise InvalidData(f"{path.name} could not be read.", f"{error.strerror}.", "Name another file.") from error
+        raise InvalidData(
+            f"{path.name or path} could not be read.", f"{error.strerror}.", "Name another file."
+        ) from error
     except (ValueError, KeyError) as error:
         raise InvalidData(
             f"{path.name} holds no word vectors that can be read ({error}).",

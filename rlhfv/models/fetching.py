@@ -102,20 +102,35 @@ def _is_reached() -> bool:
     hub = urlsplit(constants.ENDPOINT)
     proxy = "" if proxy_bypass(hub.netloc) else getproxies().get(hub.scheme) or getproxies().get("all", "")
     places = [urlsplit(proxy if "://" in proxy else f"//{proxy}"), hub] if proxy else [hub]
-    reached = threading.Event()
+    reached, tried = threading.Event(), threading.Event()
+
+    def connect(family: int, kind: int, protocol: int, _: str, address: tuple) -> None:
+        try:
+            with socket.socket(family, kind, protocol) as line:
+                line.settimeout(LONGEST_CONNECT)
+                line.connect(address)
+        except OSError:
+            return
+        reached.set()
+        tried.set()
 
     def reach() -> None:
         for place in places:
             try:
                 port = place.port or _PORTS.get(place.scheme, 80)
-                socket.create_connection((place.hostname, port), LONGEST_CONNECT).close()
-                reached.set()
-                break
+                found = socket.getaddrinfo(place.hostname, port, type=socket.SOCK_STREAM)
             except (OSError, ValueError):
                 continue
+            # At once: behind an address that swallows what it is sent, another may answer.
+            lines = [threading.Thread(target=connect, args=one, name="hub", daemon=True) for one in found]
+            for line in lines:
+                line.start()
+            for line in lines:
+                line.join()
+            if reached.is_set():
+                break
         tried.set()
 
-    tried = threading.Event()
     threading.Thread(target=reach, name="hub", daemon=True).start()  # the look-up of a name has no end of its own
     tried.wait(LONGEST_CONNECT)
     if not reached.is_set():

@@ -196,6 +196,10 @@ class LocalModel:
         Prompt i is sampled with seed `sampling.seed + i`. `progress(done, total)` is called after every batch. When
         `stop` is set, the answers of the batches that were complete are returned. A `search` may take beams, and
         replaces what the model's makers set; each answer is what it would be alone, in float32.
+
+        Raises:
+            ModelUnavailable: a voice is not attached, or the model was unloaded, be it in the middle.
+            InvalidImage, GenerationFailed: a prompt cannot be answered; the model stays usable.
         """
         answers: list[str] = []
         stopped = any_set(stop, self._closing)
@@ -212,8 +216,10 @@ class LocalModel:
                 search=search,
             )
             generated = self._result(self._submit(work))
-            if stopped():
+            if stop is not None and stop.is_set():
                 break
+            if self._closing.is_set():
+                raise self._unloaded()
             answers += [answer.text for answer in generated]
             if progress:
                 progress(len(answers), len(prompts))

@@ -1,9 +1,12 @@
 """Who asks, and what they may do. Every service call takes an `Actor` first and checks its right there, once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 
-from rlhfv.errors import Forbidden
+from rlhfv.errors import Forbidden, StudioError
 from rlhfv.settings import Settings
 
 RIGHTS = frozenset({"chat", "correct", "annotate", "review", "publish", "train", "manage"})
@@ -61,3 +64,15 @@ def asked_states(actor: Actor, state: str | None) -> str | tuple[str, ...] | Non
 def local_actor(name: str = "") -> Actor:
     """The person at the command line of this machine, who owns everything on it."""
     return Actor(LOCAL_VISITOR, name)
+
+
+@contextmanager
+def hiding(actor: Actor, root: Path) -> Iterator[None]:
+    """Whoever does not manage the studio is not told where on its disk the benchmarks' files lie."""
+    try:
+        yield
+    except StudioError as error:
+        told = [part.replace(str(root), "the benchmark folder") for part in (error.what, error.why, error.fix)]
+        if "manage" in actor.rights or told == [error.what, error.why, error.fix]:
+            raise
+        raise type(error)(*told) from None

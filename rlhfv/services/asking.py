@@ -70,8 +70,10 @@ def find_missing(what: Benchmark, items: Sequence[Item], root: Path) -> dict[str
     fix = f"They come from {source}. Fetch them to those paths, or name another folder with --benchmarks."
     if not any(there.values()):
         more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        of = f"picture{'' if len(names) == 1 else 's'} of {what.title} is"
+        none = f"The only {of} not" if len(names) == 1 else f"None of the {len(names):,} {of}"
         raise InvalidData(
-            f"None of the {len(names):,} pictures of {what.title} is in {root}: {', '.join(names[:NAMED])}{more}.",
+            f"{none} in {root}: {', '.join(names[:NAMED])}{more}.",
             "Its questions are about them.",
             fix,
         )

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -14,16 +13,17 @@ from typing import TYPE_CHECKING
 
 from rlhfv.corrections.conversation import ModelIdentity
 from rlhfv.corrections.edits import normalise_generated
-from rlhfv.errors import InvalidData, StudioError
+from rlhfv.errors import GenerationFailed, InvalidData
 from rlhfv.evaluation.answer_files import read_answers_file, write_answers_file
-from rlhfv.evaluation.answer_sets import AnswerFolder, AnswerSet, list_sets, name_set, no_set, open_set
+from rlhfv.evaluation.answer_sets import JUDGE, AnswerFolder, AnswerSet, list_sets, name_set, no_set, open_set
 from rlhfv.evaluation.benchmarks import Benchmark, benchmarks, find_benchmark
 from rlhfv.evaluation.comparison import Comparison, compare
 from rlhfv.evaluation.files import ListedFile, require_files, sha256_of
+from rlhfv.evaluation.judge_log import judged_together
 from rlhfv.evaluation.score import Item, Score
-from rlhfv.evaluation.stamp import NOBODY, PLAIN, UNKNOWN, Stamp, doubts, refuse_unlike
+from rlhfv.evaluation.stamp import NOBODY, PLAIN, UNKNOWN, Stamp, doubts, refuse_unasked, refuse_unlike
 from rlhfv.models.decoding import find_decoding
-from rlhfv.services.actor import Actor
+from rlhfv.services.actor import Actor, hiding
 from rlhfv.services.asking import Failure, ask, find_missing, in_batches, refuse_search, stamp_of
 from rlhfv.services.limits import Limits
 from rlhfv.services.model_host import BASELINE, ModelHost
@@ -129,7 +129,7 @@ class Benchmarking:
         stop: threading.Event | None = None,
         batch_size: int = BATCH,
     ) -> Iterator[Progress]:
-        """Lets a voice answer a benchmark; yields first and after every batch, whose answers are on the disk then.
+        """Lets a voice answer a benchmark; yields once its model is there and after every batch, which is kept.
 
         Stopped or killed, it goes on where it was when it is called again: the same voice asked in the same way has
         one set. An item that fails is told and left unanswered; the others are answered.
@@ -146,13 +146,21 @@ class Benchmarking:
             items = self._items(what)
         chosen = self.host.voice(actor, voice or self.host.voices(actor)[0].id)
         if chosen.server:
+            if not self.settings.single_user:  # what that server charges, whoever runs the studio pays
+                actor.require("manage")
             refuse_search(chosen, how)
         else:
             self.host.require_own_machine(f"Answering {what.title}", self.host.base(chosen.base))
         with self._hiding(actor):
             missing = find_missing(what, items, self.root)
-        with self.host.using(actor, chosen.id) as model:
-            stamp = stamp_of(what, self._digest(what), how, chosen, model)
+        stop = stop or threading.Event()
+        try:
+            with self.host.using(actor, chosen.id, given_up=stop.is_set) as model:
+                stamp = stamp_of(what, self._digest(what), how, chosen, model)
+        except GenerationFailed:
+            if stop.is_set():
+                return
+            raise
         folder = AnswerFolder(self.sets / name_set(stamp, self._owner(actor)))
         with folder.working():
             folder.begin(f"{chosen.title}, {what.title}, {how.name}", stamp, len(items), chosen.id, self._owner(actor))
@@ -164,13 +172,18 @@ class Benchmarking:
             began, dealt = time.monotonic(), 0
             size = max(1, batch_size // how.search.beams)
             for batch in in_batches(waiting, size, self.root):
-                if stop is not None and stop.is_set():
+                if stop.is_set():
                     return
-                # By batches: whoever chats with a base that takes turns with this one gets in between.
-                with self.host.using(actor, chosen.id) as model:
-                    rows, failures = ask(model, batch, chosen, how, self.root, stop)
+                try:
+                    # By batches: whoever chats with a base that takes turns with this one gets in between.
+                    with self.host.using(actor, chosen.id, given_up=stop.is_set) as model:
+                        rows, failures = ask(model, batch, chosen, how, self.root, stop)
+                except GenerationFailed:
+                    if stop.is_set():
+                        return
+                    raise
                 folder.add(rows)
-                if stop is not None and stop.is_set():
+                if stop.is_set():
                     return
                 dealt += len(batch)
                 left = (time.monotonic() - began) / dealt * (len(waiting) - dealt)
@@ -207,7 +220,7 @@ class Benchmarking:
         model = _name("name of the model", model)
         with self._hiding(actor):
             items, questions = self._items(what), self._digest(what)
-        answers = read_answers_file(path, items, form)
+        answers = read_answers_file(path, items, form, what.forms)
         if not answers:
             raise InvalidData(
                 f"{file} has no answer to {what.title}.",
@@ -256,10 +269,11 @@ class Benchmarking:
         what = find_benchmark(benchmark)
         with self._hiding(actor):
             require_files(self.root, [file.wanted for file in what.files(self.root)])
-        if what.variant() in what.judged and not judged:
-            from rlhfv.evaluation.judge import need_judge
+            if what.variant() in what.judged and not judged:
+                from rlhfv.evaluation.judge import need_judge
 
-            raise need_judge(what.title)
+                raise need_judge(what.title)
+            what.require_keys(self.root, self._items(what))
 
     def variants(self, actor: Actor, id: str) -> tuple[str, ...]:
         """The ways in which a set can be counted, the usual one first."""
@@ -281,11 +295,24 @@ class Benchmarking:
 
         Raises:
             InvalidData: a file is missing, or the variant is none or lacks what it needs.
+            OtherQuestions: the question files are not those that were asked.
             GenerationFailed: the judge cannot be asked.
         """
         folder, one = self._open(actor, id)
+        self.refuse_other_questions(actor, id)
         with self._hiding(actor):
-            return self._noted(one, self._count(folder, one, variant, judge, vectors))
+            score = self._count(folder, one, variant, judge, vectors)
+        return replace(score, notes=(*score.notes, *one.notes)) if one.notes else score
+
+    def refuse_other_questions(self, actor: Actor, id: str) -> None:
+        """Raises `OtherQuestions` where a set answers other question files than those that are here, `InvalidData`
+        where a file is missing. Keys may change: the answers are counted anew by them."""
+        one = self._open(actor, id)[1]
+        what = find_benchmark(one.stamp.benchmark)
+        with self._hiding(actor):
+            require_files(self.root, [file.wanted for file in what.files(self.root)])
+            here = self._digest(what)
+        refuse_unasked(one.title, one.stamp, what.title, here)
 
     def compare(
         self,
@@ -303,6 +330,7 @@ class Benchmarking:
         """
         stamps = [self._open(actor, id)[1].stamp for id in (before_id, after_id)]
         refuse_unlike(*stamps)
+        judge = judge and judged_together(judge, [self.sets / id / JUDGE for id in (before_id, after_id)])
         scores = [self.score(actor, id, variant, judge, vectors) for id in (before_id, after_id)]
         answers = [self.answers(actor, id) for id in (before_id, after_id)]
         found = compare(*scores, *answers, self.items(actor, before_id))
@@ -373,12 +401,6 @@ class Benchmarking:
             self._remember(key, digest)
         return digest
 
-    def _noted(self, one: AnswerSet, score: Score) -> Score:
-        notes = one.notes
-        if one.stamp.questions != self._digest(find_benchmark(one.stamp.benchmark)):
-            notes = (*notes, "The question files are not those that were asked: they changed since.")
-        return replace(score, notes=(*score.notes, *notes)) if notes else score
-
     def _remembered(self, key: str):
         with self._guard:
             if key in self._memory:
@@ -390,18 +412,6 @@ class Benchmarking:
             self._memory[key] = value
             while len(self._memory) > KEPT:
                 self._memory.popitem(last=False)
-
-
-@contextmanager
-def hiding(actor: Actor, root: Path) -> Iterator[None]:
-    """Whoever does not manage the studio is not told where on its disk the benchmarks' files lie."""
-    try:
-        yield
-    except StudioError as error:
-        told = [part.replace(str(root), "the benchmark folder") for part in (error.what, error.why, error.fix)]
-        if "manage" in actor.rights or told == [error.what, error.why, error.fix]:
-            raise
-        raise type(error)(*told) from None
 
 
 def _told(problems: Sequence) -> list[str]:

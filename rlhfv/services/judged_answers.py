@@ -4,10 +4,12 @@ A judge costs money: it is asked by whoever manages the studio, after it was sai
 or in a terminal, is counted for whoever may see the answers, and asks nothing.
 """
 
+import itertools
 import shlex
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +17,12 @@ from rlhfv.errors import InvalidData, StudioError
 from rlhfv.evaluation.answer_sets import AnswerFolder, AnswerSet
 from rlhfv.evaluation.benchmarks import Benchmark, find_benchmark
 from rlhfv.evaluation.files import sha256_of
-from rlhfv.evaluation.judge_log import AskedJudge, kept_prompt, read_log
-from rlhfv.evaluation.judge_words import Standing
+from rlhfv.evaluation.judge_log import AskedJudge, judged_together, kept_prompt, read_log
+from rlhfv.evaluation.judge_words import Standing, is_asked_for, standing_of
 from rlhfv.evaluation.stamp import refuse_unlike
 from rlhfv.remote_voices import RemoteVoice, served_name
-from rlhfv.services.actor import Actor
-from rlhfv.services.benchmarking import Benchmarking, hiding
+from rlhfv.services.actor import Actor, hiding
+from rlhfv.services.benchmarking import Benchmarking
 from rlhfv.settings import Settings, default_data_dir
 
 if TYPE_CHECKING:
@@ -38,8 +40,11 @@ class Way:
     @property
     def name(self) -> str:
         """What tells it from the others where one is chosen."""
+        model = served_name(self.judge.model)
+        # Of a path only the last part is told, and two may end alike.
+        path = "" if model == self.judge.model else f", model {sha256(self.judge.model.encode()).hexdigest()[:8]}"
         words = f", prompt {self.judge.prompt[:8]}" if self.judge.prompt else ""
-        return f"{self.variant} by {served_name(self.judge.model)}{words}"
+        return f"{self.variant} by {model}{path}{words}"
 
     def read_kept(self, log: Path) -> "Judge":
         """A judge that is asked nothing: what it said before is read."""
@@ -99,14 +104,17 @@ class JudgedAnswers:
                 raise self._no_judge(actor, what, sets)
             return None
         refuse_unlike(*(one.stamp for one in sets))
+        for one in sets:
+            self.benchmarking.refuse_other_questions(actor, one.id)
         with hiding(actor, self.benchmarking.root):
-            standings = [self._standing(one, way) for one in sets]
-        standing = standings[0] + standings[1]
+            found = self._waiting(sets, way)
+            self._refuse_two_versions(actor, sets, way, found)
+        standing = standing_of(found)
         if not standing.waiting:
             return None
         if way.judge != self._own(actor):
             raise self._not_ours(actor, sets, way, standing)
-        some = all(one.waiting < one.requests for one in standings)
+        some = all(len(waiting) < len(set(requests)) for requests, waiting in found)
         return ToAsk(self.settings.judge.voice.server, served_name(way.judge.model), standing, some)
 
     def ask(
@@ -133,18 +141,15 @@ class JudgedAnswers:
 
         way, named = self.find(actor, (before, after), name), self.settings.judge
         sets = [self.benchmarking.answer_set(actor, id) for id in (before, after)]
-        standings = {one.id: self._standing(one, way) for one in sets}
-        done = {id: standing.requests - standing.waiting for id, standing in standings.items()}
-        total = sum(standing.requests for standing in standings.values())
-        for one in sets:
-
-            def tell(replies: int, _: int, id: str = one.id) -> None:
-                done[id] = replies
-                on_progress(sum(done.values()), total)
-
-            how = {"prompt_file": way.prompt_file, "at_once": named.at_once, "on_progress": tell, "stop": stop}
+        standing = standing_of(self._waiting(sets, way))
+        done = itertools.count(standing.requests - standing.waiting + 1)
+        how = {"prompt_file": way.prompt_file, "at_once": named.at_once, "stop": stop}
+        how["on_progress"] = lambda *_: on_progress(next(done), standing.requests)
+        logs = [self._folder(one).judge_log for one in sets]
+        for one, log in zip(sets, logs, strict=True):
             asked = self._asked(one, way)
-            Judge(named.voice, self._folder(one).judge_log, **how).ask(asked.cases, asked.wording, asked.read)
+            judge = judged_together(lambda log: Judge(named.voice, log, **how), logs)(log)
+            judge.ask(asked.cases, asked.wording, asked.read)
 
     def command(self, actor: Actor, ids: Sequence[str], way: Way | None = None) -> str:
         """What judges these sets in a terminal of this machine; "" for whoever does not manage the studio."""
@@ -194,6 +199,55 @@ class JudgedAnswers:
 
     def _standing(self, one: AnswerSet, way: Way) -> Standing:
         return way.read_kept(self._folder(one).judge_log).standing(self._asked(one, way))
+
+    def _waiting(self, sets: Sequence[AnswerSet], way: Way) -> list[tuple[list[str], set[str]]]:
+        """The requests of each of the sets that are compared, and those without a reply in any of them."""
+        logs = [self._folder(one).judge_log for one in sets]
+        judges = map(judged_together(way.read_kept, logs), logs)
+        return [judge.waiting(self._asked(one, way)) for one, judge in zip(sets, judges, strict=True)]
+
+    def _refuse_two_versions(self, actor: Actor, sets: Sequence[AnswerSet], way: Way, found) -> None:
+        """Before anything is paid for: what two versions of a judge said is not compared, and no more replies of one
+        make it one. Counting copies what was said of the same answer beside."""
+        logs, said = [self._folder(one).judge_log for one in sets], []
+        for one, log in zip(sets, logs, strict=True):
+            asked = self._asked(one, way)
+            judge = judged_together(way.read_kept, logs)(log)
+            said.append(judge.ask(asked.cases, asked.wording, asked.read))
+        lacks = [set(other.by) - set(one.by) for one, other in (said, said[::-1])]
+        waits = [bool(waiting) for _, waiting in found]
+        if any(waits):
+            for_good = any(names and not wait for names, wait in zip(lacks, waits, strict=True)) or all(lacks)
+        else:
+            for_good = said[0].how != said[1].how
+        if not for_good:
+            return
+        before, after = (" and ".join(one.by) or "none" for one in said)
+        what = f"The judge {served_name(way.judge.model)} answered as {before} for one set, as {after} for the other."
+        if before == after:
+            what = f"The judge {after} was asked in two ways: {said[0].how}, and {said[1].how}."
+        why = (
+            "Two versions of a judge, or one asked in two ways, may judge differently: such figures are not compared."
+        )
+        raise InvalidData(what, why, self._one_version(actor, sets, way, [*said[1].by, *said[0].by]))
+
+    def _one_version(self, actor: Actor, sets: Sequence[AnswerSet], way: Way, by: Sequence[str]) -> str:
+        """What to do where a judge answered as several."""
+        if "manage" not in actor.rights:
+            return "Choose two sets that are judged alike, or ask whoever runs this studio."
+        names = list(dict.fromkeys(name.rpartition("@")[0] for name in by))
+        names = [name for name in names if name != way.judge.model and is_asked_for(way.judge.model, name)]
+        if len(names) > 1:
+            version = replace(way, judge=replace(way.judge, model=names[0]))
+            return (
+                f"Name one version that the server still has, which is asked, and paid, for all answers anew: start "
+                f"the studio with --judge URL#{' or URL#'.join(names)}, or in a terminal: "
+                f"{self.command(actor, [one.id for one in sets], version)}"
+            )
+        return (
+            f"Move {self._folder(sets[0]).judge_log} or {self._folder(sets[1]).judge_log} to another folder: the "
+            "judge is then asked, and paid, for that set anew."
+        )
 
     def _is_whole(self, one: AnswerSet, way: Way) -> bool:
         try:

@@ -5,7 +5,7 @@ Whose answers and runs these are, and who may see them, is asked of the rooms th
 """
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,22 +16,19 @@ from rlhfv.corrections.images import ImageShelf
 from rlhfv.errors import InvalidData, StudioError
 from rlhfv.evaluation.answer_sets import AnswerFolder, AnswerSet
 from rlhfv.evaluation.benchmarks import benchmarks, find_benchmark
-from rlhfv.evaluation.bootstrap import Figure, Resamples
+from rlhfv.evaluation.bootstrap import Resamples
 from rlhfv.evaluation.comparison import ComparedItem, Comparison
 from rlhfv.evaluation.leaderboard import Finding, Leaderboard, Lineage, arrange
 from rlhfv.evaluation.page import Side, render, small_picture
-from rlhfv.evaluation.scene_score import BENCHMARK as DEMO_WORLD
-from rlhfv.evaluation.scene_score import MEASURES as SCENE_MEASURES
-from rlhfv.evaluation.scene_score import VARIANT as SCENE_VARIANT
 from rlhfv.evaluation.score import Item
-from rlhfv.evaluation.stamp import UNKNOWN, refuse_unlike
+from rlhfv.evaluation.stamp import UNKNOWN, OtherQuestions, refuse_unlike
 from rlhfv.models.catalog import local_adapter
 from rlhfv.models.identity import adapter_identity, read_adapter_card
-from rlhfv.runs.state import Run
 from rlhfv.services.actor import Actor
 from rlhfv.services.benchmarking import Benchmarking
 from rlhfv.services.evaluating import Evaluating
 from rlhfv.services.judged_answers import JudgedAnswers, Way
+from rlhfv.services.measured import base_of, name_of, scene_findings, sets_are, voice_of
 from rlhfv.services.model_host import ModelHost
 from rlhfv.services.training import Training
 
@@ -47,7 +44,6 @@ GENERAL = ("pope-random", "pope-popular", "pope-adversarial", "amber-discriminat
 """What stands beside a gain as one general score: the first of them that both voices have answered. No judge is asked
 for it."""
 _SPLITS = {"pope-random", "pope-popular", "pope-adversarial"}
-_SCENE_KINDS = {"any_rate": "any", "number_rate": "number", "position_rate": "position"}
 
 
 class Reporting:
@@ -128,6 +124,9 @@ class Reporting:
             InvalidData: answers are being added to it, or judged.
         """
         AnswerFolder(self.benchmarking.sets / self.benchmarking.answer_set(actor, set_id).id).delete()
+        with self._lock:
+            for key in [key for key in self._comparisons if set_id in key[1][:2]]:
+                del self._comparisons[key]
 
     def comparison(self, actor: Actor, before: str, after: str, variant: str = "") -> Comparison:
         """Two sets item by item, with a general score of the same two voices beside where there is one. No judge is
@@ -139,11 +138,8 @@ class Reporting:
         """
         first, second = (self.benchmarking.answer_set(actor, each) for each in (before, after))
         others = self._general_sets(actor, first, second)
-        state = tuple((one.id, one.done, self._state(one)) for pair in ((first, second), *others) for one in pair)
+        state = tuple((one.id, self._state(one)) for pair in ((first, second), *others) for one in pair)
         asked, way = (before, after, variant), self.judged.find(actor, (before, after), variant)
-        if way:
-            logs = [AnswerFolder(self.benchmarking.sets / one.id).judge_log for one in (first, second)]
-            state += tuple(log.stat().st_size if log.is_file() else 0 for log in logs)
         if (kept := self._kept(actor, asked)) and kept[0] == state:
             return kept[1]
         how = (way.variant, way.read_kept) if way else (variant,)
@@ -200,9 +196,11 @@ class Reporting:
         Judges are not asked for it: what only they can count is there once they have judged all of a set.
         """
         actor.require("train")
-        sets = {one.id: one for one in self.sets(actor)}
-        findings = [*self._of_scenes(actor), *self._of_sets(actor, sets)]
-        lineages = {lineage.id: lineage for lineage in self._lineages(actor, findings)}
+        sets = {one.id: one for one in self.sets(actor) if one.done}
+        uncounted: dict[str, StudioError] = {}
+        findings = [*self._of_scenes(actor), *self._of_sets(actor, sets, uncounted)]
+        voices = [*(finding.voice for finding in findings), *map(voice_of, sets.values())]
+        lineages = {lineage.id: lineage for lineage in self._lineages(actor, voices)}
         for lineage in self._unlisted(actor, sets.values()):
             lineages.setdefault(lineage.id, lineage)
 
@@ -211,7 +209,8 @@ class Reporting:
                 return one.stamp == other.stamp
             return _alike(sets[one.source], sets[other.source])
 
-        return arrange(lineages.values(), findings, sort_by, alike)
+        board = arrange(lineages.values(), findings, sort_by, alike)
+        return replace(board, notes=tuple(self._notes(actor, [(sets[id], error) for id, error in uncounted.items()])))
 
     # ---- what the calls above are made of
 
@@ -223,9 +222,10 @@ class Reporting:
                 self._comparisons.move_to_end(key)
             return self._comparisons.get(key)
 
-    def _state(self, one: AnswerSet) -> str:
-        """Changes when a file does that the set is counted with."""
-        return find_benchmark(one.stamp.benchmark).state(self.benchmarking.root)
+    def _state(self, one: AnswerSet) -> tuple:
+        """Changes when a file does that the set is counted with: its own, and the benchmark's."""
+        own = AnswerFolder(self.benchmarking.sets / one.id).state()
+        return own, find_benchmark(one.stamp.benchmark).state(self.benchmarking.root)
 
     def _general_sets(self, actor: Actor, first: AnswerSet, second: AnswerSet) -> list[tuple[AnswerSet, AnswerSet]]:
         """What the same two voices answered of benchmarks of another kind, the one to take first."""
@@ -255,27 +255,34 @@ class Reporting:
         for run in self.evaluation.runs(actor):
             if run.state == "done":
                 try:
-                    yield from _findings(run, self.evaluation.folder(actor, run.id).read_results() or {})
+                    yield from scene_findings(run, self.evaluation.folder(actor, run.id).read_results() or {})
                 except (StudioError, KeyError, TypeError, AttributeError):
                     continue  # its files are damaged
 
-    def _of_sets(self, actor: Actor, sets: dict[str, AnswerSet]) -> Iterator[Finding]:
+    def _of_sets(
+        self, actor: Actor, sets: dict[str, AnswerSet], uncounted: dict[str, StudioError]
+    ) -> Iterator[Finding]:
+        """What is found of each; the ids of those that cannot be counted get into `uncounted`, with the error."""
         for one in sets.values():
             benchmark = find_benchmark(one.stamp.benchmark)
-            if not one.done:
+            try:
+                self.benchmarking.refuse_other_questions(actor, one.id)
+            except StudioError as error:
+                uncounted[one.id] = error
                 continue
             ways: list[Way | None] = [None]
             if benchmark.variant() in benchmark.judged:
                 ways = [way for way in self.judged.whole(actor, one.id) if way.variant == benchmark.variant()]
             for way in ways:
-                key = (one.id, one.done, self._state(one), way)
+                key = (one.id, self._state(one), way)
                 with self._lock:
                     finding = self._findings.get(key)
                 if finding is None:
                     try:
                         finding = self._of_set(actor, one, way)
-                    except StudioError:
-                        continue  # the benchmark's files are gone
+                    except StudioError as error:
+                        uncounted[one.id] = error
+                        continue
                     with self._lock:
                         self._findings[key] = finding
                         while len(self._findings) > REMEMBERED:
@@ -289,7 +296,7 @@ class Reporting:
         figures = tuple((measure, resamples.measure(measure)) for measure in score.measures)
         stamp = {name: value for name, value in one.stamp.lines.items() if name not in _OF_THE_VOICE}
         return Finding(
-            _voice(one),
+            voice_of(one),
             one.stamp.benchmark,
             score.variant,
             stamp,
@@ -299,8 +306,27 @@ class Reporting:
             one.created,
         )
 
-    def _lineages(self, actor: Actor, findings: Sequence[Finding]) -> Iterator[Lineage]:
-        measured = {finding.voice.partition("@")[0]: finding.voice for finding in findings}
+    def _notes(self, actor: Actor, uncounted: Sequence[tuple[AnswerSet, StudioError]]) -> Iterator[str]:
+        """Which sets are not counted, and why."""
+        root = self.benchmarking.root
+        named = f" {root}" if "manage" in actor.rights else ""
+        if uncounted and not root.is_dir():
+            yield f"{sets_are(len(uncounted))} not counted: there is no benchmark folder{named}."
+            return
+        ready, reasons = dict(self.benchmarks(actor)), Counter()
+        for one, error in uncounted:
+            title = find_benchmark(one.stamp.benchmark).title
+            if title not in ready:
+                reasons[title, f"a file of it is not in the benchmark folder{named}."] += 1
+            elif isinstance(error, OtherQuestions):
+                reasons[title, "the question files here are not those that were asked."] += 1
+            else:
+                reasons[title, error.what] += 1
+        for (title, reason), number in reasons.items():
+            yield f"{sets_are(number, title)} not counted: {reason}"
+
+    def _lineages(self, actor: Actor, voices: Sequence[str]) -> Iterator[Lineage]:
+        measured = {voice.partition("@")[0]: voice for voice in voices}
         runs = {run.id: run for run in self.training.runs(actor)}
         sources = set()
         for run in runs.values():
@@ -316,7 +342,7 @@ class Reporting:
                     adapter_identity(folder, name=None) if run.has_adapter else measured.get(run.id, run.id),
                     run.title,
                     folder,
-                    base=_base(run.config),
+                    base=base_of(run.config),
                     recipe=run.config[run.kind].get("recipe", ""),
                     run=run.id,
                     parent=parent.title if parent else run.parent or "",
@@ -332,22 +358,21 @@ class Reporting:
     def _lineage(self, identity: str, title: str, folder: Path, **known) -> Lineage:
         card = read_adapter_card(folder)
         base = "@".join(card["base"][part] for part in ("name", "revision")) if card.get("base") else ""
-        told = {
-            "base": base,
-            "recipe": card.get("recipe", ""),
-            "run": card.get("run", ""),
-            "pairs": (card.get("pairs") or {}).get("count"),
-        }
-        return Lineage(identity, title, **{**told, **known})
+        pairs = card.get("pairs") if isinstance(card.get("pairs"), dict) else {}
+        counts = (pairs.get("count"), pairs.get("held_out"))
+        used, held_out = (number if isinstance(number, int) else None for number in counts)
+        told = {"recipe": card.get("recipe", ""), "run": card.get("run", ""), "pairs": used, "held_out": held_out}
+        return Lineage(identity, title, **{"base": base, **told, **known})
 
     def _unlisted(self, actor: Actor, sets) -> Iterator[Lineage]:
         """Who was measured and is no adapter of this studio: baselines, models on servers, imported answers."""
         for run in self.evaluation.runs(actor):
-            base = _base(run.config)
+            base = base_of(run.config)
             yield Lineage(base, f"Baseline of {run.config['base']['name']}", base)
         for one in sets:
             model = one.stamp.model
-            yield Lineage(_voice(one), one.title, model.base if model.revision else "", made=one.created)
+            made = one.created if model.name == UNKNOWN else ""
+            yield Lineage(voice_of(one), name_of(one), model.base if model.revision else "", made=made)
 
 
 _OF_THE_VOICE = ("benchmark", "model", "imported from")
@@ -360,37 +385,3 @@ def _alike(one: AnswerSet, other: AnswerSet) -> bool:
     except StudioError:
         return False
     return True
-
-
-def _voice(one: AnswerSet) -> str:
-    model = one.stamp.model
-    if model.name == UNKNOWN:
-        return f"answers:{one.id}"
-    return model.adapter or (model.base if model.revision else model.name)
-
-
-def _base(config: dict) -> str:
-    return f"{config['base']['name']}@{config['base']['revision']}"
-
-
-def _findings(run: Run, results: dict) -> list[Finding]:
-    asked = {"prompt": results.get("question"), "decoding": "greedy"}
-    return [
-        Finding(
-            *(voice["id"] or _base(run.config), DEMO_WORLD, SCENE_VARIANT, asked, results["scenes"]),
-            *(tuple(_scene_figures(voice)), run.id, run.created),
-        )
-        for voice in results.get("voices", ())
-    ]
-
-
-def _scene_figures(voice: dict) -> Iterator[tuple]:
-    for measure in SCENE_MEASURES:
-        kind = _SCENE_KINDS.get(measure.name)
-        found = voice["kinds"].get(kind) if kind else voice.get(measure.name)
-        if found:
-            scale = 100 if measure.unit == "percent" else 1
-            yield measure, Figure(*(None if found[part] is None else scale * found[part] for part in _PARTS))
-
-
-_PARTS = ("value", "low", "high")

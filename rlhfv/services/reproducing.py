@@ -1,13 +1,11 @@
 """Does the cells of `reproduce_model`: takes corrections in, trains under accelerate, lets voices answer."""
 
 import json
-import re
 import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from hashlib import sha256
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +16,6 @@ from rlhfv.ddpo.config import TrainingConfig
 from rlhfv.errors import GenerationFailed, InvalidData, RunFailed
 from rlhfv.evaluation.answer_sets import AnswerFolder
 from rlhfv.evaluation.benchmarks import find_benchmark
-from rlhfv.evaluation.files import sha256_of
 from rlhfv.evaluation.reproduce import Cell, write_json
 from rlhfv.evaluation.reproduce_model import BASE, COST_FILE, Cost
 from rlhfv.models.catalog import Entry
@@ -29,90 +26,17 @@ from rlhfv.runs.machine import describe_machine, show_machine
 from rlhfv.services.asking import ask, find_missing, in_batches, stamp_of
 from rlhfv.services.benchmarking import BATCH
 from rlhfv.services.model_host import Voice
+from rlhfv.services.reproduce_source import Source, no_pair
 
 if TYPE_CHECKING:
     from rlhfv.models.local import LocalModel
 
-_ON_HUB = re.compile(r"(?P<id>[0-9A-Za-z][\w.-]*/[0-9A-Za-z][\w.-]*)(?:@(?P<revision>.*))?", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _LOOK_SECONDS = 0.5
 _TELL_SECONDS = 60.0
 MOST_NAMED = 3
 
 
 # ---- what is there, before anything long begins
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the corrections come from: a data set of the Hub at a commit, or a file or folder. `name` identifies what
-    is in it."""
-
-    name: str
-    id: str = ""
-    commit: str = ""
-    path: Path | None = None
-
-
-def find_source(named: str) -> Source:
-    """A path of this machine, else a data set of the Hub with its commit (`owner/name@commit`).
-
-    Raises:
-        InvalidData: it is neither, or names no commit.
-    """
-    path = Path(named).expanduser()
-    if path.exists():
-        return Source(f"{path.resolve().name}@sha256:{_digest(path)[:16]}", path=path.resolve())
-    match = _ON_HUB.fullmatch(named)
-    if not match:
-        raise InvalidData(
-            f"There is no data {named!r:.120}.",
-            "It is neither a file or folder here nor shaped like owner/name@commit.",
-            "Name a folder, or a data set such as openbmb/RLHF-V-Dataset@COMMIT.",
-        )
-    if not _COMMIT.fullmatch(match["revision"] or ""):
-        told = f"the revision {match['revision']!r:.60}" if match["revision"] else "no revision"
-        raise InvalidData(
-            f"The data set {match['id']} is named with {told}.",
-            "What is to be repeated needs the exact commit, 40 hexadecimal digits: branches and tags move.",
-            f"Write {match['id']}@COMMIT; huggingface.co/datasets/{match['id']}/commits/main lists them.",
-        )
-    return Source(f"{match['id']}@{match['revision']}", match["id"], match["revision"])
-
-
-def _digest(path: Path) -> str:
-    """A sha256 over the names, sizes and, but for pictures, contents of all files."""
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    lines = []
-    for file in files:
-        name = "" if file == path else file.relative_to(path).as_posix()
-        if name.startswith(".") or "/." in name:
-            continue
-        told = sha256_of(file) if file.suffix in (".parquet", ".json", ".jsonl", ".arrow", ".zip") else ""
-        lines.append(f"{name} {file.stat().st_size} {told}")
-    return sha256("\n".join(lines).encode()).hexdigest()
-
-
-def expected_pairs(source: Source) -> int | None:
-    """How many rows it has, where that can be told without reading them."""
-    from rlhfv.evaluation import published
-
-    if source.path is None:
-        return published.PAIRS if source.id == "openbmb/RLHF-V-Dataset" else None
-    from pyarrow import ArrowException
-    from pyarrow.parquet import read_metadata
-
-    from rlhfv.publishing.formats.source import data_files, is_saved_dataset
-
-    if is_saved_dataset(source.path):
-        return None
-    files = data_files(source.path)
-    try:
-        if all(file.suffix == ".parquet" for file in files):
-            return sum(read_metadata(file).num_rows for file in files)
-    except (ArrowException, OSError):
-        return None
-    return None
 
 
 def identify_base(entry: Entry, revision: str | None = None) -> ModelIdentity:
@@ -235,11 +159,7 @@ class ModelWork:
                 else:
                     problems.append(str(row))
         if not pairs:
-            raise InvalidData(
-                f"No row of {self.source.name} is a pair.",
-                problems[0] if problems else "It has no rows.",
-                "Name data with a picture, a question, a chosen and a rejected answer in each row.",
-            )
+            raise no_pair(self.source, problems)
         building.replace(folder / PAIRS_FILE)
         told = {"format": name, "pairs": pairs, "problems": len(problems), "first_problems": problems[:20]}
         write_json(folder / "told.json", told)

@@ -169,11 +169,15 @@ def _cache_times(hours: float | None) -> tuple[int, int]:
 
 def build_theme() -> gr.themes.Base:
     sizes = gr.themes.sizes
+    # The smallest of Gradio's own are too small to read.
+    text = sizes.Size(
+        xxs="11px", xs="11px", sm="11px", md="13px", lg="16px", xl="20px", xxl="24px", name="text_studio"
+    )
     font = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
     return gr.themes.Soft(
         primary_hue="indigo",
         neutral_hue="slate",
-        text_size=sizes.text_sm,
+        text_size=text,
         spacing_size=sizes.spacing_sm,
         radius_size=sizes.radius_sm,
         font=[font, "system-ui", "sans-serif"],
@@ -186,6 +190,11 @@ def build_theme() -> gr.themes.Base:
         block_info_text_color="*neutral_500",
         input_placeholder_color="*neutral_500",
         input_placeholder_color_dark="*neutral_400",
+        # White on Gradio's indigo has a contrast of 4.47, on this one of 6.29.
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_700",
+        checkbox_label_background_fill_selected="*primary_600",
         block_border_width="1px",
         block_title_background_fill="none",
         block_title_background_fill_dark="none",

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 
 import gradio as gr
 
-from rlhfv.errors import InvalidData, NotFound
+from rlhfv.errors import InvalidData, NotFound, StudioError
+from rlhfv.evaluation.benchmarks import find_benchmark
 from rlhfv.models.decoding import DECODINGS
 from rlhfv.services import Actor, Services
+from rlhfv.services.actor import hiding
 from rlhfv.services.benchmarking import Benchmarking, Progress
 from rlhfv.services.model_host import Voice
 from rlhfv.studio import benchmark_answers_view as shown
@@ -58,7 +60,8 @@ class Answering:
                 for state in benchmarking.answer(who, self.benchmark, turn.voice.id, self.decoding, self.stop):
                     turn.progress = state
                 # What was under way when it was stopped may have been kept too.
-                turn.progress = replace(turn.progress, done=benchmarking.answer_set(who, turn.progress.id).done)
+                if turn.progress:
+                    turn.progress = replace(turn.progress, done=benchmarking.answer_set(who, turn.progress.id).done)
             except Exception as error:
                 turn.error = explain(error)
             turn.ended = True
@@ -77,12 +80,13 @@ class AnsweringPart:
 
 def build(services: Services) -> AnsweringPart:
     benchmarking, reporting, host = services.benchmarking, services.reporting, services.host
-    jobs, answerings = Jobs(), {}
+    jobs = Jobs()
 
     with gr.Accordion("Let voices answer", open=False, elem_id="let-answer") as part:
         wanting = view(elem_id="answer-wanting")
         with gr.Column(elem_id="answer-form", elem_classes="side") as form:
             benchmark = gr.Dropdown([], label="Benchmark", filterable=False, elem_id="answer-benchmark")
+            judging = view(elem_id="answer-judging")
             voices = gr.CheckboxGroup([], label="Who answers", elem_id="answer-voices")
             decoding = gr.Dropdown(
                 list(DECODINGS),
@@ -96,20 +100,42 @@ def build(services: Services) -> AnsweringPart:
             with gr.Row(elem_classes="tight"):
                 go = gr.Button("Answer", variant="primary", size="sm", elem_id="answer-go")
                 stop = gr.Button("Stop", size="sm", visible=False, elem_id="answer-stop")
+            sending = view(elem_id="answer-sending", label="What is sent to a server")
         told = view(elem_id="answer-told", label="How far the answers are")
         others = view(elem_id="answer-others")
     seen, timer = gr.State(None), gr.Timer(1.0, active=False)
 
     state = (told, go, stop, timer, seen)
     kept = (benchmark, voices, decoding)
-    outputs = (part, wanting, form, others, *kept, *state)
+    outputs = (part, wanting, form, judging, sending, others, *kept, *state)
 
     def key(who: Actor) -> str:
         """Whose work it is: as with the sets, everybody's on a machine of one person."""
         return "" if services.settings.single_user else who.visitor
 
     def working(who: Actor) -> tuple[Job | None, Answering | None]:
-        return jobs.of(key(who)), answerings.get(key(who))
+        job = jobs.of(key(who))
+        return job, job and job.about
+
+    def offered_voices(who: Actor) -> list[Voice]:
+        """What a server charges is paid by whoever runs the studio."""
+        sends = services.settings.single_user or "manage" in who.rights
+        return [voice for voice in host.voices(who) if sends or not voice.server]
+
+    def tell_sent(who: Actor, kind: str | None, ticked: Sequence[str]) -> list:
+        servers = [voice for voice in offered_voices(who) if voice.server and voice.id in ticked]
+        if not servers or not kind:
+            return []
+        try:
+            with hiding(who, benchmarking.root):
+                return shown.sending(find_benchmark(kind).read_items(benchmarking.root), servers)
+        except StudioError as error:
+            return alert(*explain(error))
+
+    def tick_voices(request: gr.Request, kind: str | None, ticked: list[str] | None):
+        who = actor(request)
+        who.require("train")
+        return tell_sent(who, kind, ticked or ())
 
     def refresh(
         who: Actor, kind: str | None = None, ticked: Sequence[str] | None = None, how: str | None = None
@@ -120,24 +146,33 @@ def build(services: Services) -> AnsweringPart:
         offered = benchmarking.benchmarks(who)
         judge = services.settings.judge is not None
         ready = [(shown.name(one, judge), one.benchmark.name) for one in offered if one.ready]
-        every = host.voices(who)
+        every = offered_voices(who)
         job, last = working(who)
         running = job is not None and job.running
         if last and not (kind and ticked):
             kind, ticked, how = last.benchmark, [turn.voice.id for turn in last.turns], last.decoding
         ids, names = [voice.id for voice in every], [name for _, name in ready]
-        ticked = [id for id in ids if id in (ticked or ())] or [id for id in ids if id in host.first_two(who)]
+        own = [voice.id for voice in every if not voice.server]  # nothing goes to a server that nobody ticked
+        ticked = [id for id in ids if id in (ticked or ())] or [id for id in own if id in first_ticked(who)]
+        kind = kind if kind in names else next(iter(names), None)
         folder = str(benchmarking.root) if "manage" in who.rights else ""
         return {
             part: gr.Accordion(visible=True, open=True) if running else gr.Accordion(visible=True),
             wanting: [] if ready else shown.no_files(folder, offered),
             others: shown.other_files(folder, offered) if ready else [],
             form: gr.Column(visible=bool(ready)),
-            benchmark: gr.Dropdown(ready, value=kind if kind in names else next(iter(names), None)),
+            judging: shown.start_a_judge(offered) if folder and not judge else [],
+            sending: tell_sent(who, kind, ticked),
+            benchmark: gr.Dropdown(ready, value=kind),
             voices: gr.CheckboxGroup([(shown.voice(one), one.id) for one in every], value=ticked),
             decoding: how if how in DECODINGS else next(iter(DECODINGS)),
             **show_state(who),
         }
+
+    def first_ticked(who: Actor) -> list[str]:
+        """Those of the chat's columns, with the newest adapter where one stands there."""
+        adapters = [voice.id for voice in host.local_voices(who) if voice.adapter and voice.base == host.first.key]
+        return [adapters[-1] if id in adapters else id for id in host.first_two(who)]
 
     def show_state(who: Actor) -> dict:
         job, answering = working(who)
@@ -157,7 +192,7 @@ def build(services: Services) -> AnsweringPart:
         try:
             if not benchmarking.may_answer(who):
                 who.require("manage")
-            chosen = [voice for voice in host.voices(who) if voice.id in (ticked or ())]
+            chosen = [voice for voice in offered_voices(who) if voice.id in (ticked or ())]
             titles = {one.benchmark.name: one.benchmark.title for one in benchmarking.benchmarks(who)}
             if kind not in titles or not chosen:
                 raise InvalidData(
@@ -170,8 +205,7 @@ def build(services: Services) -> AnsweringPart:
             def work(tell: Tell) -> None:
                 new.run(benchmarking, who)
 
-            job = jobs.begin(key(who), "answers to a benchmark", work)
-            answerings[key(who)] = new
+            job = jobs.begin(key(who), "answers to a benchmark", work, new)
             job.wait(0.3)
         except Exception as error:
             now = show_state(who)
@@ -207,6 +241,8 @@ def build(services: Services) -> AnsweringPart:
 
         private(timer.tick, tick, [seen, asked], [*state, *changed], concurrency_limit=None, concurrency_id=None)
 
+    for choice in (benchmark, voices):
+        private(choice.input, tick_voices, [benchmark, voices], sending, trigger_mode="always_last")
     private(go.click, begin, [benchmark, voices, decoding], list(state))
     private(stop.click, stop_answering, None, list(state))
     return AnsweringPart(kept, outputs, refresh, connect)

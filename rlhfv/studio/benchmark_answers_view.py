@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rlhfv.evaluation.files import WantedFile
+from rlhfv.evaluation.score import Item
 from rlhfv.services.asking import Failure
 from rlhfv.services.benchmarking import Offered
 from rlhfv.services.model_host import Voice
@@ -22,13 +23,50 @@ def name(offered: Offered, judge: bool) -> str:
     """What the list calls a benchmark; one that only a judge can count says so before it is answered, and whether
     this studio has one."""
     what = offered.benchmark
-    if what.variant() not in what.judged:
+    if not _needs_judge(offered):
         return what.title
     return f"{what.title} · counted by a judge" if judge else f"{what.title} · counted by a judge, which is not here"
 
 
+def start_a_judge(offered: Sequence[Offered]) -> list[Node]:
+    """For whoever manages a studio without a judge: how it gets one."""
+    if not any(one.ready and _needs_judge(one) for one in offered):
+        return []
+    return [
+        h(
+            "p.hint",
+            "What a judge counts can be answered now and is counted once there is one. To have one, start the studio "
+            "with ",
+            h("code", "python app.py --judge URL#MODEL"),
+            ", and with ",
+            h("code", "--judge-key-env VARIABLE"),
+            " where its server asks for a key.",
+        )
+    ]
+
+
+def _needs_judge(offered: Offered) -> bool:
+    return offered.benchmark.variant() in offered.benchmark.judged
+
+
 def voice(one: Voice) -> str:
     return f"{one.title} ({one.notice})" if one.server else one.title
+
+
+def sending(items: Sequence[Item], voices: Sequence[Voice]) -> list[Node]:
+    """Before anything is sent: how many questions go to which server."""
+    pictures = " with their pictures" if any(item.image for item in items) else ""
+    questions = "1 question" if len(items) == 1 else f"Up to {len(items):,} questions"
+    rows = [h("li", f"{questions}{pictures} to {one.server}, for {one.title}", dir="auto") for one in voices]
+    return [
+        h(
+            "div.warning",
+            h("strong", "Answer sends to a server, which charges for it what it charges its customers:"),
+            h("ul.reasons", *rows),
+            h("p.by", "What is answered already is not sent again."),
+            role="status",
+        )
+    ]
 
 
 def standing(answering: "Answering", running: bool) -> list[Node]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from rlhfv.errors import NotFound
+from rlhfv.errors import InvalidData, NotFound
 from rlhfv.models.decoding import DECODINGS
 from rlhfv.services import Actor, Services
 from rlhfv.studio import benchmark_answers, benchmark_answers_view, judged
@@ -52,7 +52,8 @@ def build(services: Services) -> BenchmarksPart:
                     [],
                     label="Benchmark",
                     filterable=False,
-                    info="Answers made elsewhere, in the format of AMBER, POPE or LLaVA, or captions.",
+                    info="Answers made elsewhere, as AMBER, POPE, LLaVA, MMHal-Bench or Object HalBench write them, "
+                    "as captions, as samples of lmms-eval or as a table (.tsv) of VLMEvalKit.",
                     elem_id="answers-benchmark",
                 )
                 title = gr.Textbox(
@@ -104,12 +105,30 @@ def build(services: Services) -> BenchmarksPart:
     items = (listing, pager, picture, item, start)
     everything = tuple(dict.fromkeys((*items, *sets_outputs, outcome, download, page_status)))
 
-    def refresh(who: Actor, first: str = "", second: str = "", counted: str = "", asked=NOTHING, *answered_by) -> dict:
-        return {**show_sets(who, first, second, counted, asked), **answering.refresh(who, *answered_by)}
+    def refresh(
+        who: Actor, first: str = "", second: str = "", counted: str = "", asked=NOTHING, of="", *answered_by
+    ) -> dict:
+        return {
+            **show_sets(who, first, second, counted, asked),
+            benchmark: choose_benchmark(who, first, of),
+            **answering.refresh(who, *answered_by),
+        }
+
+    def choose_benchmark(who: Actor, first: str | None, of: str | None) -> gr.Dropdown:
+        """What a file would answer: what was chosen, else what the first set answers, else the first of the list."""
+        offers = offered(who)
+        names = [name for _, name in offers]
+        sets = reporting.sets(who)
+        first = first if any(each.id == first for each in sets) else (_default_first(sets) if sets else "")
+        answered = [each.stamp.benchmark for each in sets if each.id == first]
+        wanted = [name for name in (of, *answered) if name in names]
+        return gr.Dropdown(offers, value=next(iter(wanted or names), None))
+
+    def offered(who: Actor) -> list[tuple[str, str]]:
+        return [(one.benchmark.title, one.benchmark.name) for one in benchmarking.benchmarks(who) if one.ready]
 
     def show_sets(who: Actor, first: str = "", second: str = "", counted: str = "", asked=NOTHING) -> dict:
-        sets, offered = reporting.sets(who), benchmarking.benchmarks(who)
-        offers = [(one.benchmark.title, one.benchmark.name) for one in offered if one.ready]
+        sets, offers = reporting.sets(who), offered(who)
         folder = str(benchmarking.root) if "manage" in who.rights else ""
         first = first if any(each.id == first for each in sets) else ""
         if not first and sets:
@@ -117,7 +136,7 @@ def build(services: Services) -> BenchmarksPart:
         return {
             before: gr.Dropdown(_choices(sets), value=first or None),
             benchmark: gr.Dropdown(offers),
-            wanting: [] if offers else benchmark_answers_view.no_files(folder, offered),
+            wanting: [] if offers else benchmark_answers_view.no_files(folder, benchmarking.benchmarks(who)),
             **fill_second(who, sets, first, second, counted),
             **({} if {*asked[:2]} <= {each.id for each in sets} else clear(nothing_yet(who, sets))),
         }
@@ -241,7 +260,14 @@ def build(services: Services) -> BenchmarksPart:
         who = actor(request)
         yield {status: [progress(None, "Reading the answers …")]}
         try:
-            taken = reporting.take_in(who, kind or "", Path(path), name or "", how or "", by or "")
+            who.require("train")
+            if not kind:
+                raise InvalidData(
+                    "No benchmark is chosen.",
+                    "The file holds answers only; what was asked and what is true stand in the benchmark's files.",
+                    "Choose the benchmark that they answer, then take the file in again.",
+                )
+            taken = reporting.take_in(who, kind, Path(path), name or "", how or "", by or "")
             sets = reporting.sets(who)
         except Exception as error:
             yield {status: alert(*explain(error))}
@@ -296,7 +322,7 @@ def build(services: Services) -> BenchmarksPart:
         lambda who, first, second, asked: show_sets(who, first, second, asked=asked), chosen, sets_outputs
     )
 
-    return BenchmarksPart((*form, chosen, *answering.kept), (*sets_outputs, *answering.outputs), refresh)
+    return BenchmarksPart((*form, chosen, benchmark, *answering.kept), (*sets_outputs, *answering.outputs), refresh)
 
 
 def _choices(sets) -> list[tuple[str, str]]:

@@ -279,7 +279,11 @@ def leaderboard(board: Leaderboard) -> list[Node]:
     unmeasured = [row for row in board.rows if not row.figures]
     if unmeasured:
         tables.append(_unmeasured(unmeasured))
-    return [h("p.hint", "Best first by the chosen figure. What was asked in two ways stands in two tables."), *tables]
+    return [
+        h("p.hint", "Best first by the chosen figure. What was asked in two ways stands in two tables."),
+        *([h("ul.reasons", *(h("li", note) for note in board.notes))] if board.notes else []),
+        *tables,
+    ]
 
 
 def _group(board: Leaderboard, kind: tuple, columns: list[Column]) -> Node:
@@ -329,7 +333,8 @@ def _voice(row: Row, columns: list[Column]) -> Node:
             continue
         value, interval = (show(column.measure, figure) for show in (sentences.show_value, sentences.show_range))
         cells.append(h("td", value, " ", h("small", interval)))
-    return h("tr", h("th", row.lineage.title, h("small.line", lineage(row.lineage)), scope="row", dir="auto"), *cells)
+    told = ", ".join(filter(None, (row.told(columns), lineage(row.lineage))))
+    return h("tr", h("th", row.lineage.title, h("small.line", told), scope="row", dir="auto"), *cells)
 
 
 def _unmeasured(rows: list[Row]) -> Node:
@@ -338,8 +343,9 @@ def _unmeasured(rows: list[Row]) -> Node:
 
 
 def lineage(origin: Lineage) -> str:
-    """ "on llava@0123, recipe paper, 200 pairs, repeats First run, 2026-11-22"."""
-    pairs = "" if origin.pairs is None else f"{origin.pairs:,} pair{'' if origin.pairs == 1 else 's'}"
+    """ "on llava@0123, recipe paper, 15 of 17 pairs, 2 held out, repeats First run, 2026-11-22"."""
+    used, comma, held_out = origin.used.partition(", ")
+    pairs = f"{used} pair{'' if used == '1' else 's'}{comma}{held_out}" if used else ""
     parts = (
         f"on {short(origin.base)}" if origin.base else "",
         f"recipe {origin.recipe}" if origin.recipe else "",

@@ -71,7 +71,7 @@ def build(services: Services) -> CorrectTab:
                 with gr.Row(elem_classes="tight"):
                     nothing = gr.Button("Nothing wrong", size="sm", min_width=120, elem_id="nothing-wrong")
                     reason = gr.Dropdown(
-                        list(SKIP_REASONS),
+                        [(f"Reason: {why}", why) for why in SKIP_REASONS],
                         value=SKIP_REASONS[0],
                         label="Reason to skip",
                         container=False,

@@ -30,7 +30,7 @@ SHADES = (
 
 
 def build_plots() -> tuple[gr.LinePlot, ...]:
-    """The four plots, without lines yet."""
+    """The four plots, each hidden while it has no point: an empty one has an axis of zeros."""
     return tuple(
         gr.LinePlot(
             None,
@@ -44,6 +44,7 @@ def build_plots() -> tuple[gr.LinePlot, ...]:
             height=220,
             min_width=280,
             tooltip="axis",
+            visible=False,
             elem_id=f"plot-{number}",
             buttons=["fullscreen", "export"],
         )

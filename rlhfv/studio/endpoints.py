@@ -45,8 +45,8 @@ SHOWS = {
     "train": """wiring_visit_train wiring_visit_evaluate wiring_chat_with train_tick train_open_run train_compare_with
         train_forget_copy train_choose_recipe train_describe train_check_run train_ask_again evaluate_tick
         evaluate_open_run benchmarks_choose_first benchmarks_compare_sets benchmarks_filter_items benchmarks_turn
-        benchmarks_open_item benchmarks_make_page judged_tick benchmark_answers_tick leaderboard_open_board
-        leaderboard_sort""",
+        benchmarks_open_item benchmarks_make_page judged_tick benchmark_answers_tick
+        benchmark_answers_tick_voices leaderboard_open_board leaderboard_sort""",
     "publish": "wiring_visit_publish publish_look publish_tick publish_choose_run",
     "manage": "wiring_visit_tasks wiring_visit_people",
 }

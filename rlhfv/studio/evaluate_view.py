@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from rlhfv.evaluation.sentences import NO_WIDTH
 from rlhfv.studio.chat_view import thumb
 from rlhfv.studio.view import Node, h
 
@@ -35,14 +36,13 @@ def _verdict(voice: dict, baseline: dict) -> Node:
         headline = f"{change} answers that name an absent object"
         if not clear:
             headline = f"No clear difference: {headline}"
-            certainty = " The interval includes none at all; ask more scenes."
+            certainty = " More scenes may tell: with these, chance alone can explain the difference."
     return h(
         "li",
         h("strong.big", headline),
         h(
             "span.by",
-            f"{voice['title']} against {baseline['title']}, paired by scene, 95 % interval "
-            f"{_range(reduction, share=True)}.{certainty}",
+            f"{voice['title']} against {baseline['title']}, paired by scene{_interval(reduction)}.{certainty}",
         ),
         h(
             "span.by",
@@ -70,7 +70,7 @@ def figures(results: dict) -> list[Node]:
     ]
     scenes = [
         _block(
-            f"{kind.replace('_', ' ').capitalize()}, {found['scenes']} scenes: answers that name an absent object",
+            f"{kind.replace('_', ' ').capitalize()}, {_scenes(found['scenes'])}: answers that name an absent object",
             [(voice["title"], voice["scene_types"][kind]["response_rate"]) for voice in voices],
             True,
             True,
@@ -78,7 +78,7 @@ def figures(results: dict) -> list[Node]:
         for kind, found in voices[0]["scene_types"].items()
     ]
     return [
-        _table(f"On {results['scenes']} test scenes", blocks),
+        _table(f"On {_scenes(results['scenes'], 'test scene')}", blocks),
         _table("By kind of error", kinds),
         _table("By scene", scenes),
     ]
@@ -181,7 +181,21 @@ def _range(figure: dict, share: bool, sign: bool = False) -> str:
     if figure["value"] is None:
         return ""
     scale, plus = (100 if share else 1), "+" if sign else ""
+    if (figure["high"] - figure["low"]) * scale < NO_WIDTH:
+        return "[no interval: all scenes alike]"
     return f"[{figure['low'] * scale:{plus}.1f}, {figure['high'] * scale:{plus}.1f}]"
+
+
+def _interval(reduction: dict) -> str:
+    """What follows the names of two voices: the interval of how much lower the rate is."""
+    if reduction["value"] is None:
+        return ""
+    shown = _range(reduction, share=True)
+    return f" {shown}" if "no interval" in shown else f", 95 % interval {shown}"
+
+
+def _scenes(number: int, one: str = "scene") -> str:
+    return f"{number:,} {one}{'' if number == 1 else 's'}"
 
 
 def _points(figure: dict) -> str:

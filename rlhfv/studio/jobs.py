@@ -11,12 +11,12 @@ Tell = Callable[[str, int, int], None]
 
 
 class Job:
-    """One thing at work. `stages` are those so far, in order, each once; `done` of `total` tells of the last one. At
-    the end `result` or `error`, its three parts, is set.
+    """One thing at work. `stages` are those so far, in order, each once; `done` of `total` tells of the last one;
+    `about` is what it was begun for. At the end `result` or `error`, its three parts, is set.
     """
 
-    def __init__(self, kind: str, work: Callable[[Tell], object]):
-        self.kind = kind
+    def __init__(self, kind: str, work: Callable[[Tell], object], about: object = None):
+        self.kind, self.about = kind, about
         self.stages: list[str] = []
         self.done = self.total = 0
         self.result: object = None
@@ -52,7 +52,7 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
 
-    def begin(self, visitor: str, kind: str, work: Callable[[Tell], object]) -> Job:
+    def begin(self, visitor: str, kind: str, work: Callable[[Tell], object], about: object = None) -> Job:
         """Raises InvalidData while the visitor's last job runs."""
         with self._lock:
             if visitor in self._jobs and self._jobs[visitor].running:
@@ -61,7 +61,7 @@ class Jobs:
                     "One thing at a time keeps them in order.",
                     "Wait until it is done.",
                 )
-            job = self._jobs[visitor] = Job(kind, work)
+            job = self._jobs[visitor] = Job(kind, work, about)
             job.start()
         return job
 

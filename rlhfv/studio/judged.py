@@ -53,7 +53,7 @@ class JudgingPart:
 
 def build(services: Services) -> JudgingPart:
     judged = services.judged
-    jobs, askings = Jobs(), {}
+    jobs = Jobs()
 
     told = view(elem_id="compare-judge", label="The judge")
     wanted, seen, timer = gr.State(NOTHING), gr.State(None), gr.Timer(1.0, active=False)
@@ -63,13 +63,17 @@ def build(services: Services) -> JudgingPart:
         """Whose work it is: as with the sets, everybody's on a machine of one person."""
         return "" if services.settings.single_user else who.visitor
 
-    def working(who: Actor) -> tuple[Job | None, Asking | None]:
-        return jobs.of(key(who)), askings.get(key(who))
+    def working(who: Actor) -> tuple[Job | None, Asking | None, bool]:
+        """The job, what it asks for, and whether it runs: looked at once, for it may end at any moment."""
+        job = jobs.of(key(who))
+        return job, job and job.about, job is not None and job.running
 
     def show_state(who: Actor, otherwise: Sequence = ()) -> dict:
+        _, asking, running = working(who)
+        return show(asking, running, otherwise)
+
+    def show(asking: Asking | None, running: bool, otherwise: Sequence = ()) -> dict:
         """How far it is; `otherwise` where nothing is under way."""
-        job, asking = working(who)
-        running = job is not None and job.running
         return {
             told: shown.under_way(asking) if running else list(otherwise),
             timer: gr.Timer(active=running),
@@ -81,10 +85,10 @@ def build(services: Services) -> JudgingPart:
         if chosen and not ways:
             kind = services.benchmarking.answer_set(who, chosen[0]).stamp.benchmark
             note = shown.no_judge(find_benchmark(kind).title, judged.command(who, chosen))
-        job, asking = working(who)
+        _, asking, running = working(who)
         # Whoever comes back to what is being judged sees it compared at the end.
-        same = job is not None and job.running and tuple(chosen) == asking.compared[:2]
-        return {**show_state(who, note), wanted: asking.compared if same else NOTHING}
+        same = running and tuple(chosen) == asking.compared[:2]
+        return {**show(asking, running, note), wanted: asking.compared if same else NOTHING}
 
     def ask_first(who: Actor, compared: Compared) -> dict:
         needed = judged.to_ask(who, *compared)
@@ -100,15 +104,14 @@ def build(services: Services) -> JudgingPart:
         def work(tell: Tell) -> None:
             judged.ask(who, *compared, new.stop, new.move)
 
-        job = jobs.begin(key(who), "judging", work)
-        askings[key(who)] = new
+        job = jobs.begin(key(who), "judging", work, new)
         job.wait(0.3)
         # A tick follows in any case: it compares what is judged by now.
         return {**show_state(who, shown.under_way(new)), timer: gr.Timer(active=True), seen: (new.id, None)}
 
     def stop_asking(who: Actor) -> dict:
-        job, asking = working(who)
-        if job and asking:
+        job, asking, _ = working(who)
+        if job:
             asking.stop.set()
             job.wait(STOP_SECONDS)
         return {told: show_state(who)[told], timer: gr.Timer(active=True)}
@@ -128,11 +131,11 @@ def build(services: Services) -> JudgingPart:
         def tick(request: gr.Request, before, compared: Compared):
             who = actor(request)
             who.require("train")
-            now = show_state(who)
+            job, asking, running = working(who)
+            now = show(asking, running)
             if now[seen] == before:
                 return gr.skip()
-            job, asking = working(who)
-            if asking is None or job.running:
+            if job is None or running:
                 return now
             now[told] = shown.ended(asking, job.error)
             # Another page of the same person began it, or something else was chosen meanwhile.

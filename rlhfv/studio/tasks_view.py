@@ -17,6 +17,7 @@ DUE = {
 }
 ANY = "any"
 SHOWN_FAILURES = 50
+GOLD = '"gold": [{"start": 2, "end": 5, "replacement": "blue", "kind": "attribute"}]'
 
 
 def refused() -> list[Node]:
@@ -104,7 +105,12 @@ def quality(agreement: Agreement, scores: tuple[GoldScore, ...], gold: int) -> l
     if not gold:
         return [
             *nodes,
-            h("p.hint", "None. Rows with known corrections (the field 'gold') are mixed in unseen; see the README."),
+            h(
+                "p.hint",
+                "None. A row of a file with an answer and its known corrections is one, and is mixed in unseen. They "
+                "stand in the field gold, start and end counted in characters of the answer: ",
+                h("code", GOLD),
+            ),
         ]
     if not scores:
         return [*nodes, h("p.hint", f"{gold:,}, and nobody came across one yet.")]

@@ -150,8 +150,9 @@ def build(services: Services) -> TrainTab:
         renamed = before is not None and before["lines"] != signature["lines"]
         drawn = {}
         for plot, (_, _, lines) in zip(plots, PLOTS, strict=True):
-            colours = {"color_map": colour_map(titles, lines), "colors_in_legend": [] if compared else None}
-            drawn[plot] = gr.LinePlot(value=frame(steps, lines), **(colours if before is None else {}))
+            points, drawing = frame(steps, lines), {"colors_in_legend": [] if compared else None}
+            drawing = {} if before else {**drawing, "color_map": colour_map(titles, lines)}
+            drawn[plot] = gr.LinePlot(value=points, visible=bool(points["value"].count()), **drawing)
         others = [(train_view.label(each, runs), each.id) for each in runs if each.id != run.id]
         same_choice = before is not None and (before["runs"], before["run"]) == (signature["runs"], run.id)
         was = {each[0]: each[1] for each in before["runs"]}.get(run.id, "") if before else ""

@@ -96,3 +96,28 @@ def test_a_judge_counts_what_only_it_can(bench, tmp_path, monkeypatch):
         assert sum(server.asked.values()) == 96, "no reply is paid twice"
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_a_benchmark_without_questions_is_none(bench, scripted, tmp_path, text):
+    (tmp_path / "data/benchmarks/pope/coco_pope_random.json").write_text(text)
+    code, _, err = bench("answer", "pope-random")
+    assert code == 2 and "POPE, random has no questions" in err and "coco_pope_random.json" in err
+    assert bench("sets", as_json=True)[1] == []
+
+
+def test_no_bar_stands_before_a_refusal(bench, tmp_path):
+    judge = ("--judge", "http://127.0.0.1:9/v1#m")
+    for words in (("answer", "mmhal"), ("score", "no-such-set"), ("score", "no-such-set", *judge)):
+        code, _, err = bench(*words)
+        assert code == 2 and err.startswith("Error: ")
+    assert "`benchmark sets`" in err
+
+
+def test_a_judge_that_has_nothing_to_say_is_told(bench, tmp_path):
+    path = write_pope_answers(tmp_path / "theirs.jsonl", ["Yes"] * 10)
+    id = bench("import", "pope-random", path, as_json=True)[1]["id"]
+    judge = ("--judge", "http://127.0.0.1:9/v1#m")
+    told = "The judge is not asked: POPE, random is counted without one."
+    assert told in bench("score", id, *judge)[2] and told in bench("compare", id, id, *judge)[2]
+    assert "judge" not in bench("score", id)[2]

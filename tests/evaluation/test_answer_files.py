@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -192,6 +193,9 @@ def test_a_table_may_hold_pictures(tmp_path):
         ("a.json", b"[\xff]", "could not be parsed"),
         ("a.tsv", 'index\tprediction\n7\t"a', "could not be parsed"),
         ("a.json", "", "It has no rows"),
+        ("a.json", '{"id": 7, "response": "ye', "Row 1: The line .*ye' is not JSON.*Unterminated"),
+        ("a.json", b"\x89PNG\x00\xff", "Row 1: The line .* is not JSON"),
+        ("a.json", '{"id": 7, "response": "a"}'.encode("utf-16"), "Row 1: The line .* is not JSON"),
         ("a.json", "[1, 2]", "It has no rows"),
         ("a.json", '{"id": 7, "reply": "a"}', "Its columns are id, reply"),
         # questions are no answers, though LLaVA's answers have their text in the same column
@@ -210,6 +214,9 @@ def test_a_file_that_holds_no_answers_is_refused(tmp_path, name, text, what):
 def test_no_file_an_unknown_form_and_a_workbook_to_write(tmp_path):
     with pytest.raises(InvalidData, match="could not be read"):
         read_answers_file(tmp_path / "none.json", ITEMS)
+    for path in (Path(""), Path("/")):
+        with pytest.raises(InvalidData, match=f"^{path} could not be read"):
+            read_answers_file(path, ITEMS)
     with pytest.raises(InvalidData, match="The format is 'xml'"):
         read(tmp_path, RAW["amber"], form="xml")
     with pytest.raises(InvalidData, match="Excel"):

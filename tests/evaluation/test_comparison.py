@@ -183,6 +183,8 @@ def test_items_that_are_all_alike_have_no_interval():
     [hal] = comparison.gains
     assert show_range(RATE, hal.before) == "[no interval: all items alike]"
     assert show_difference(hal) == "+0.0 points [no interval: all items alike]"
+    told = certainty(comparison, "A", "B")
+    assert "items: +0.0 points [no interval: all items alike]." in told and "95 % interval" not in told
 
 
 def test_resamples_agree_with_the_bootstrap_of_ratios():

@@ -1,6 +1,7 @@
 """Sorted by one figure, with the lineage beside it, and never two ways of asking in one column."""
 
 import json
+from dataclasses import replace
 
 from rlhfv.evaluation.bootstrap import Figure
 from rlhfv.evaluation.leaderboard import Finding, Lineage, arrange, render_table, to_rows
@@ -85,6 +86,16 @@ def test_the_newer_of_two_evaluations_counts():
         assert len(board.columns) == 1 and board.rows[0].figures[board.columns[0].key].value == 10
 
 
+def test_nothing_of_an_older_evaluation_stands_beside_the_newer():
+    old = found("a@1", 30, 50, made="2026-11-01", source="z")
+    board = arrange(LINEAGES, [found("a@1", 10, made="2026-11-01", source="zz"), found("b@2", 20, 40), old])
+    rate, cover = board.columns
+    first = next(row for row in board.rows if row.lineage.id == "a@1")
+    assert first.figures[rate.key].value == 10 and cover.key not in first.figures, "of the same time by its id"
+    assert first.sets == {rate.key: 2} and "First run (newest of 2 sets)" in render_table(board)
+    assert "Second run (" not in render_table(board)
+
+
 def test_the_evaluation_of_most_voices_comes_first():
     board = arrange(LINEAGES, [found("a@1", 1, benchmark="chair"), found("a@1", 30), found("b@2", 20)])
     assert [column.benchmark for column in board.columns] == ["amber-generative", "chair"]
@@ -110,3 +121,17 @@ def test_it_is_plain_data_too():
     told = json.loads(json.dumps(to_rows(board)))
     assert told["voices"][0]["figures"][told["sorted_by"]]["value"] == 30
     assert told["columns"][0]["stamp"] == GREEDY and told["voices"][0]["recipe"] == "paper"
+
+
+def test_pairs_are_told_with_those_that_were_held_out():
+    table = render_table(arrange([replace(LINEAGES[0], title="demo, 17 pairs", pairs=15, held_out=2)], []))
+    assert "15 of 17, 2 held out" in table
+
+
+def test_signs_that_a_terminal_acts_on_are_shown_before_widths_are_measured():
+    lineage = replace(LINEAGES[0], title="First\n\x1b run")
+    board = arrange([lineage, LINEAGES[1]], [found("a@1", 30, stamp={"prompt": "Two\nlines"})])
+    table = render_table(board, lambda text: repr(" ".join(text.split(" ")))[1:-1])
+    lines = table.splitlines()
+    assert "First\\n\\x1b run" in lines[2] and lines[2].index("llava@9") == lines[3].index("llava@9")
+    assert lines[1].startswith("-" * len("First\\n\\x1b run") + "  ") and "  prompt: Two\\nlines" in lines

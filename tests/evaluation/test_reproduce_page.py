@@ -127,6 +127,8 @@ def test_the_plan_is_printed_with_what_is_left_and_how_long_it_takes(cells, half
     assert lines[0] == f"{len(cells)} cells, {len(cells) - len(missing)} of them done:"
     assert len(lines) == len(cells) + 3
     assert sum(line.endswith("done") for line in lines) == len(cells) - len(missing)
+    columns = {line.index(cell.what) + len(cell.what) for line, cell in zip(lines[1:], cells, strict=False)}
+    assert all(line[max(columns) : max(columns) + 2] == "  " for line in lines[1 : len(cells) + 1])
     assert f"Left: {len(missing)} cells, about {timing.total(missing):.0f} s in one process" in lines[-1]
 
 

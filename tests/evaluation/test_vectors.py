@@ -1,5 +1,7 @@
 """Word vectors from the user's file: GloVe and word2vec text, .npz, and what is no vector."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,8 @@ def test_what_is_no_file_of_vectors_is_refused(tmp_path, name, content, what):
         (tmp_path / name).write_text(content)
     with pytest.raises(InvalidData, match=what):
         read_vectors(tmp_path / name, ["dog", "cat"])
+
+
+def test_a_folder_is_named_as_it_was():
+    with pytest.raises(InvalidData, match=r"^\. could not be read"):
+        read_vectors(Path("."), ["cat"])

@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -106,6 +107,25 @@ def test_a_hub_that_cannot_be_reached_is_told_at_once(connect, monkeypatch, requ
     with pytest.raises(ModelUnavailable, match="cannot be reached"):
         fetching.download("ann/another", revision, ("*.json",))
     assert time.monotonic() - began < 3, "nor is it waited for twice in one question"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_hub_with_one_address_that_swallows_and_one_that_answers_is_reached(hub, connect, monkeypatch, deaf, order):
+    """As on a machine whose IPv6 leads nowhere."""
+    connect()
+    addresses, look_up = [urlsplit(deaf), urlsplit(hub.endpoint)][::order], socket.getaddrinfo
+
+    def find(host, *wanted, **more):
+        if host != "hub.test":
+            return look_up(host, *wanted, **more)
+        return [found for one in addresses for found in look_up(one.hostname, one.port, type=socket.SOCK_STREAM)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", find)
+    monkeypatch.setattr(fetching, "LONGEST_CONNECT", 1.0)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://hub.test")
+    monkeypatch.setenv("no_proxy", "*")
+    began = time.monotonic()
+    assert fetching._is_reached() and time.monotonic() - began < 0.5
 
 
 def test_what_is_here_is_taken_where_the_hub_cannot_be_reached(published, monkeypatch):

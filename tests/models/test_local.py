@@ -171,6 +171,26 @@ def test_an_exception_in_the_tower_leaves_both_voices_right(loaded, pictures, tm
     assert generate(model, [rows[1]])[0].tokens == expected[1]
 
 
+def test_a_model_that_is_unloaded_in_the_middle_of_a_batch_says_so(folders, pictures):
+    """Nobody stopped it: whoever asked would take what is missing for answered."""
+    model, began = load_model(str(folders["llava"])), threading.Event()
+    model.model.get_decoder().register_forward_hook(lambda *_: began.set())
+    outcome = []
+
+    def ask():
+        try:
+            outcome.append(model.answer_many([one_turn(pictures[0])] * 2, None, LONG))
+        except ModelUnavailable as error:
+            outcome.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert began.wait(10)
+    model.unload()
+    asking.join(10)
+    assert "not in memory" in str(outcome[0])
+
+
 def test_peft_alone_would_leave_its_hooks(folders, pictures):
     """The pitfall that `hooks_restored` is for: without it this is what remains."""
     from rlhfv.models.prompts import encode_prompt

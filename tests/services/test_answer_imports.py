@@ -45,6 +45,15 @@ def test_what_was_not_taken_in_is_told(bench, tmp_path):
         bench.take_in(ME, "pope-random", path)
 
 
+def test_one_benchmarks_own_format_is_no_answer_to_another(bench, tmp_path):
+    path = tmp_path / "amber.json"
+    path.write_text(json.dumps([{"id": number, "response": "Yes"} for number in range(1, 11)]))
+    with pytest.raises(InvalidData, match="AMBER's array") as refused:
+        bench.take_in(ME, "pope-random", path)
+    assert "--format amber" in refused.value.fix
+    assert bench.answer_set(ME, bench.take_in(ME, "pope-random", path, form="amber")).done == 10
+
+
 def test_two_sets_are_compared_item_by_item(bench, tmp_path):
     first = bench.take_in(ME, "pope-random", write_pope_answers(tmp_path / "a.jsonl", ["Yes"] * 10))
     second = bench.take_in(ME, "pope-random", write_pope_answers(tmp_path / "b.jsonl", ["Yes", "No"] * 5))

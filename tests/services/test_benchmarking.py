@@ -147,12 +147,22 @@ def test_figures_survive_on_the_disk_where_their_measures_are_fixed(services, as
     assert bench.score(ME, last.id).figures() == {"n": 10.0} and len(calls) == 1
 
 
-def test_changed_questions_are_told(bench, asked):
+def test_answers_to_other_questions_are_not_counted(bench, asked):
+    """An id may name another question there, and the figure would be of neither."""
     [*_, last] = bench.answer(ME, "pope-random")
-    assert not any("changed since" in note for note in bench.score(ME, last.id).notes)
+    counted = bench.score(ME, last.id)
     file = bench.root / "pope/coco_pope_random.json"
-    file.write_text(file.read_text().replace("a cup", "a plate"))
-    assert "changed since" in bench.score(ME, last.id).notes[-1]
+    old = file.read_text()
+    file.write_text(old.replace("a cup", "a plate"))
+    for count in (lambda: bench.score(ME, last.id), lambda: bench.compare(ME, last.id, last.id)):
+        with pytest.raises(InvalidData, match="'Baseline, POPE, random, greedy' answers other questions") as told:
+            count()
+        assert bench.answer_set(ME, last.id).stamp.questions[:12] in told.value.why
+    file.write_text(old)
+    assert bench.score(ME, last.id).ids == counted.ids
+    file.unlink()
+    with pytest.raises(InvalidData, match="is missing"):
+        bench.score(ME, last.id)
 
 
 def test_refusals(bench, asked, ada, bob):
@@ -178,6 +188,32 @@ def test_a_model_that_goes_away_ends_it(bench, monkeypatch):
     monkeypatch.setattr(ScriptedModel, "answer_many", broken)
     *_, last = bench.answer(ME, "pope-random")
     assert last.done == 0 and len(last.failures) == 10
+
+
+@pytest.mark.parametrize("answered", [None, 4])
+def test_stop_is_heard_while_the_model_is_waited_for(services, bench, asked, answered):
+    """Another one loads it, before the first batch or between two."""
+    stop, told = threading.Event(), []
+
+    def answer():
+        for state in bench.answer(ME, "pope-random", stop=stop, batch_size=4):
+            told.append(state.done)
+            if state.done == answered:
+                wait_for_it()
+
+    def wait_for_it():
+        services.host.first.model, services.host.bases._loading = None, services.host.first
+
+    if answered is None:
+        wait_for_it()
+    answering = threading.Thread(target=answer, daemon=True)
+    answering.start()
+    answering.join(0.3)
+    assert answering.is_alive()
+    stop.set()
+    answering.join(5)
+    assert not answering.is_alive() and told == ([] if answered is None else [0, 4])
+    assert [one.done for one in bench.answer_sets(ME)] == ([] if answered is None else [4])
 
 
 def test_every_benchmark_is_offered_with_its_files(bench):

@@ -4,10 +4,12 @@ import time
 
 import pytest
 
-from rlhfv.services import build_services
+from rlhfv.services import Actor, build_services
+from rlhfv.services.actor import RIGHTS
 from rlhfv.settings import Settings, parse_app_arguments
 from rlhfv.studio.app import build_app
 from tests.services.fakes import scripted_entry
+from tests.services.made_benchmark import make_pope, write_pope_answers
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,19 @@ def test_the_page_says_so_beside_the_picture_and_gradio_keeps_no_upload_longer(t
     page = build_app(services)
     assert services.expiring.notice in repr(page.get_config_file())
     assert page.delete_cache == (300, 3600)
+
+
+def test_a_set_that_cannot_be_opened_keeps_nothing_else_here(tmp_path):
+    services = build_services(Settings(data_dir=tmp_path / "data", single_user=False, forget_hours=1))
+    make_pope(services.benchmarking.root)
+    visitor = Actor("v" * 32, rights=RIGHTS - {"manage"})
+    sets = sorted(
+        services.reporting.take_in(visitor, "pope-random", write_pope_answers(tmp_path / f"{said}.jsonl", [said] * 5))
+        for said in ("yes", "no")
+    )
+    (services.benchmarking.sets / sets[0] / "judge.jsonl").mkdir()
+    remains = services.benchmarking.sets / ".gone-1"
+    remains.mkdir()
+    services.expiring._expiry.watch()
+    assert services.expiring.forget(time.time() + 7200) == (0, 0), "chats and pictures are reached"
+    assert [one.id for one in services.benchmarking.answer_sets(visitor)] == sets[:1] and not remains.exists()

@@ -9,11 +9,13 @@ import pytest
 
 from rlhfv.errors import Forbidden, GenerationFailed, InvalidData, NotFound
 from rlhfv.evaluation import judge as judging
+from rlhfv.evaluation.judge_log import AskedJudge
 from rlhfv.evaluation.judge_words import Standing
 from rlhfv.judge_flags import NamedJudge
 from rlhfv.remote_voices import RemoteVoice
 from rlhfv.services import Actor, build_services
 from rlhfv.services.actor import RIGHTS
+from rlhfv.services.judged_answers import Way
 from rlhfv.settings import Settings
 from tests.evaluation.judge_server import JudgeServer
 from tests.services.made_benchmark import make_mmhal, write_mmhal_answers
@@ -77,6 +79,15 @@ def test_who_may_ask_the_judge_is_offered_it_and_told_what_is_to_be_asked(open_s
     assert not server.asked, "looking asks nothing"
 
 
+def test_no_judge_is_paid_for_answers_to_other_questions(open_studio, judge, sets, ada, server):
+    services = open_studio(judge)
+    file = services.benchmarking.root / "mmhal" / "mmhal-bench_answer_template.json"
+    file.write_text(file.read_text().replace("What is item", "Where is item"))
+    with pytest.raises(InvalidData, match="answers other questions"):
+        ask(services, ada, sets)
+    assert not server.asked and len(services.reporting.leaderboard(ada).notes) == 1
+
+
 def test_the_judge_is_asked_once_and_its_replies_are_counted_for_everybody(open_studio, judge, sets, ada, server):
     services, told = open_studio(judge), []
     ask(services, ada, sets, on_progress=lambda *done: told.append(done))
@@ -96,6 +107,21 @@ def test_the_judge_is_asked_once_and_its_replies_are_counted_for_everybody(open_
     assert later.reporting.variants(VISITOR, sets[1]) == [READABLE, OFFICIAL], "another start, and no judge"
     assert later.reporting.comparison(VISITOR, *sets, READABLE).outcomes == found.outcomes
     assert sum(server.asked.values()) == 24, "none is paid twice"
+
+
+def test_what_is_asked_again_in_a_terminal_counts_on_the_leaderboard(open_studio, judge, sets, ada, server):
+    services = open_studio(judge)
+    server.plan = {"3": ["nonsense", "nonsense", "Rating: 0", "Rating: 0"]}
+    ask(services, ada, sets)
+
+    def scores():
+        return [figure.value for row in services.reporting.leaderboard(ada).rows for figure in row.figures.values()]
+
+    before = scores()
+    assert scores() == before
+    for one in sets:
+        services.benchmarking.score(ada, one, "", lambda log: judging.Judge(judge.voice, log, again=True))
+    assert scores() != before
 
 
 def test_the_key_is_in_no_file(open_studio, judge, sets, ada, tmp_path):
@@ -200,3 +226,77 @@ def test_a_benchmark_that_words_can_count_too_keeps_that_first(open_studio, judg
     found = services.reporting.comparison(ada, *ids, variants[1])
     assert found.outcomes["mended"] == 4 and "judge gpt-4-0613@" in found.variant
     assert sum(server.asked.values()) == 8
+
+
+def test_what_both_sets_say_is_asked_and_paid_once(open_studio, judge, sets, ada, tmp_path, server):
+    same = write_mmhal_answers(tmp_path / "same.json", "The same cat.")
+    services = open_studio(replace(judge, at_once=1))
+    equal = [
+        services.reporting.take_in(ada, "mmhal", same, decoding="greedy", model=model) for model in ("base", "aligned")
+    ]
+    assert services.judged.to_ask(ada, *equal, READABLE).standing == Standing(12, 12, 24, 24)
+    told = []
+    ask(services, ada, equal, on_progress=lambda *done: told.append(done))
+    assert told == [(done, 12) for done in range(1, 13)] and sum(server.asked.values()) == 12
+    assert services.judged.to_ask(ada, *equal, READABLE) is None
+    assert services.reporting.comparison(ada, *equal, READABLE).outcomes["mended"] == 0
+    # Each keeps what is counted of it: the other one may go.
+    services.reporting.delete(ada, equal[0])
+    assert READABLE in open_studio().reporting.variants(VISITOR, equal[1])
+
+
+def test_what_was_said_of_one_set_is_counted_of_the_other_without_asking(open_studio, judge, ada, tmp_path, server):
+    services = open_studio(judge)
+    make_mmhal(services.benchmarking.root)
+    same = write_mmhal_answers(tmp_path / "same.json", "The same cat.")
+    first, second = (
+        services.reporting.take_in(ada, "mmhal", same, decoding="greedy", model=model) for model in ("base", "aligned")
+    )
+    ask(services, ada, (second, second))
+    assert sum(server.asked.values()) == 12
+    assert services.judged.to_ask(ada, first, second, READABLE) is None
+    assert services.reporting.comparison(ada, first, second, READABLE).outcomes["mended"] == 0
+    log = services.benchmarking.sets / first / "judge.jsonl"
+    events = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    assert events == ["judge"] + ["copied"] * 12 and sum(server.asked.values()) == 12
+
+
+def test_a_terminal_that_compares_pays_once_too(open_studio, judge, ada, tmp_path, server):
+    from rlhfv.evaluation.judge import Judge
+
+    services = open_studio()
+    make_mmhal(services.benchmarking.root)
+    same = write_mmhal_answers(tmp_path / "same.json", "The same cat.")
+    ids = [services.reporting.take_in(ada, "mmhal", same, decoding="greedy", model=model) for model in ("one", "two")]
+    services.benchmarking.score(ada, ids[1], "", lambda log: Judge(judge.voice, log))
+    found = services.benchmarking.compare(ada, *ids, "", lambda log: Judge(judge.voice, log))
+    assert sum(server.asked.values()) == 12, "none is paid twice"
+    assert found.outcomes["mended"] == found.outcomes["broken"] == 0 and len(found.rows) == 12
+
+
+def test_two_versions_of_a_judge_are_told_before_anything_more_is_paid(open_studio, judge, sets, ada, server):
+    services = open_studio(replace(judge, at_once=1))
+    ask(services, ada, sets)
+    log = services.benchmarking.sets / sets[1] / "judge.jsonl"
+    whole = log.read_text().replace("gpt-4-0613", "gpt-4-1106")
+    log.write_text(whole)
+    with pytest.raises(InvalidData, match=r"answered as gpt-4-0613@.* as gpt-4-1106@") as error:
+        services.judged.to_ask(ada, *sets, READABLE)
+    assert "--judge URL#gpt-4-1106 or URL#gpt-4-0613" in error.value.fix
+    assert f"compare {sets[0]} {sets[1]} --variant readable --judge 'URL#gpt-4-1106'" in error.value.fix
+    log.write_text("".join(line for line in whole.splitlines(True)[:-4]))
+    with pytest.raises(InvalidData, match="answered as"):
+        ask(services, ada, sets)
+    assert sum(server.asked.values()) == 24, "the rest is not paid for: it could not be compared"
+    with pytest.raises(InvalidData, match="ask whoever runs this studio"):
+        services.judged.to_ask(VISITOR, *sets, READABLE)
+    server.served = "gpt-4-1106"
+    named = open_studio(name_judge(server, "gpt-4-1106"))
+    ask(named, ada, sets, "readable by gpt-4-1106")
+    assert len(named.reporting.comparison(ada, *sets, "readable by gpt-4-1106").rows) == 12
+
+
+def test_judges_whose_paths_end_alike_are_told_apart():
+    ways = [Way("readable", AskedJudge(f"/models/{folder}/judge")) for folder in "ab"]
+    first, second = (way.name for way in ways)
+    assert first != second and "/models" not in first + second and first.startswith("readable by judge, model ")

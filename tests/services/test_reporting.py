@@ -3,6 +3,7 @@
 import fcntl
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -13,8 +14,16 @@ from rlhfv.models.identity import ADAPTER_CARD, adapter_identity, own_name
 from rlhfv.run_folder import RunFolder
 from rlhfv.services import Actor, build_services
 from rlhfv.settings import Settings
-from tests.services.fakes import IDENTITY
-from tests.services.made_benchmark import BENCHMARK, make_amber, make_answers, write_amber_answers
+from tests.services.fakes import IDENTITY, ScriptedModel
+from tests.services.made_benchmark import (
+    BENCHMARK,
+    make_amber,
+    make_answers,
+    make_pope,
+    write_amber_answers,
+    write_pope_answers,
+)
+from tests.services.two_voices import ALIGNED, give_two_voices
 
 COUNT = 40
 
@@ -206,6 +215,27 @@ def test_answers_are_deleted_by_whom_they_belong_to(tmp_path, ada, bob, monkeypa
         services.reporting.take_in(visitor, BENCHMARK, tmp_path / "Aligned.json")
 
 
+def test_what_deleted_answers_said_and_scored_does_not_come_back(services, ada, bench, monkeypatch):
+    """The same voice asked in the same way has the same set, and as many answers as before."""
+    said = {"text": "Yes"}
+    monkeypatch.setattr(ScriptedModel, "answer_many", lambda self, prompts, *_, **__: [said["text"] for _ in prompts])
+    give_two_voices(monkeypatch, services).batches.release(99)
+    ids = [answer(services, ada, voice=voice) for voice in ("", ALIGNED)]
+
+    def accuracy():
+        board = services.reporting.leaderboard(ada)
+        return [figure.value for row in board.rows for figure in row.figures.values()]
+
+    comparison, figures = services.reporting.comparison(ada, *ids), accuracy()
+    assert comparison.rows[0].answers == ("Yes", "Yes") and accuracy() == figures
+    services.reporting.delete(ada, ids[1])
+    said["text"] = "No"
+    assert answer(services, ada, voice=ALIGNED) == ids[1]
+    for again in (services.reporting.compared, services.reporting.comparison):
+        assert again(ada, *ids).rows[0].answers == ("Yes", "No")
+    assert accuracy() != figures
+
+
 def test_who_does_not_manage_is_not_told_of_folders(tmp_path):
     services = build_services(Settings(data_dir=tmp_path / "data", single_user=False))
     stranger, owner = Actor("s" * 32, rights=frozenset({"train"})), Actor("o" * 32)
@@ -231,6 +261,106 @@ def test_the_leaderboard_counts_other_keys_anew(services, ada, compared):
     keys = services.benchmarking.root / "amber" / "annotations.json"
     keys.write_text(keys.read_text().replace('["dog", "ball", "tree"]', '["dog", "ball", "tree", "cat"]'))
     assert rate() == pytest.approx(0, abs=0.01)
+
+
+def answer(services, who, benchmark="pope-random", **how):
+    [*_, last] = services.benchmarking.answer(who, benchmark, **how)
+    return last.id
+
+
+def row_titles(services, who):
+    return [row.lineage.title for row in services.reporting.leaderboard(who).rows]
+
+
+def test_a_voice_goes_by_its_own_name_not_by_that_of_its_answers(services, ada, bench, asked):
+    answer(services, ada)
+    [row] = services.reporting.leaderboard(ada).rows
+    assert (row.lineage.title, row.lineage.base) == ("Baseline of scripted", str(IDENTITY)) and row.figures
+    make_evaluation(services, [""], [0.5])
+    assert row_titles(services, ada) == ["Baseline of scripted"]
+
+
+def test_a_voice_on_a_server_and_an_adapter_that_is_gone_go_by_their_names(services, ada, compared):
+    models = ({"name": "/srv/m-7b", "revision": "host:8000"}, {"name": "base", "revision": "1", "adapter": "mine@abc"})
+    for id, model in zip(compared, models, strict=True):
+        path = services.benchmarking.sets / id / "stamp.json"
+        row = json.loads(path.read_text())
+        row["stamp"] |= {"model": {"adapter": None, **model}}
+        row["stamp"] |= {"architecture": "on host:8000"} if model["revision"] == "host:8000" else {}
+        path.write_text(json.dumps(row))
+    assert sorted(row_titles(services, ada)) == ["m-7b on host:8000", "mine"]
+
+
+def test_of_several_sets_of_one_voice_the_newest_counts_and_is_told(services, ada, compared, tmp_path):
+    """They came within one second, and another benchmark's set of the same model is nothing to them."""
+    for id in compared:
+        services.reporting.delete(ada, id)
+    make_pope(services.benchmarking.root)
+    # Whatever the ids are: both orders.
+    for by, order in (("m", (0, 1)), ("n", (1, 0))):
+        for place in order:
+            answers = make_answers(COUNT, 12, 3, 2)[place]
+            services.reporting.take_in(
+                ada, BENCHMARK, write_amber_answers(tmp_path / f"{by}{place}.json", answers), model=by
+            )
+        pope = write_pope_answers(tmp_path / f"{by}.jsonl", ["yes", "no"] * 5)
+        services.reporting.take_in(ada, "pope-random", pope, model=by)
+    board = services.reporting.leaderboard(ada)
+    rows = {row.lineage.title: row for row in board.rows}
+    assert rows.keys() == {"m", "n"}
+    hal = next(column.key for column in board.columns if column.measure.name == "hal")
+    accuracy = next(column.key for column in board.columns if column.benchmark == "pope-random")
+    assert [rows[by].figures[hal].value for by in "mn"] == pytest.approx([12.5, 35], abs=0.01)
+    assert [rows["m"].sets[key] for key in (hal, accuracy)] == [2, 1]
+    assert "m (newest of 2 sets)" in render_table(board)
+
+
+def test_answers_of_an_unknown_model_are_a_voice_of_their_own(services, ada, compared, tmp_path):
+    answers = write_amber_answers(tmp_path / "again.json", make_answers(COUNT, 5, 5, 5)[0])
+    services.reporting.take_in(ada, BENCHMARK, answers, "Baseline")
+    board = services.reporting.leaderboard(ada)
+    assert sorted(row.lineage.title for row in board.rows) == ["Aligned", "Baseline", "Baseline"]
+    assert {number for row in board.rows for number in row.sets.values()} == {1}
+
+
+def test_answers_to_other_questions_and_none_at_all_stay_out_of_the_figures(services, ada, compared, bench, asked):
+    questions = services.benchmarking.root / "amber" / "query" / "query_generative.json"
+    asked.fail = ("Is there",)
+    answer(services, ada)
+    assert sorted(row_titles(services, ada)) == ["Aligned", "Baseline"], "the server was down: no answer"
+    old = questions.read_text()
+    questions.write_text(old.replace("Describe", "Tell of"))
+    board = services.reporting.leaderboard(ada)
+    assert not board.columns and {row.lineage.title for row in board.rows} == {"Aligned", "Baseline"}
+    [note] = board.notes
+    assert note.startswith("2 sets of answers to AMBER, generative are not counted") and "question files" in note
+    with pytest.raises(InvalidData, match="answers other questions"):
+        services.reporting.comparison(ada, *compared)
+    questions.write_text(old)
+    assert services.reporting.leaderboard(ada).columns and not services.reporting.leaderboard(ada).notes
+
+
+def test_why_nothing_is_counted_without_the_benchmarks_is_told(services, ada, compared):
+    root = services.benchmarking.root
+    (root / "amber" / "annotations.json").unlink()
+    [note] = services.reporting.leaderboard(ada).notes
+    assert "2 sets of answers to AMBER, generative are not counted" in note and "not in the benchmark folder" in note
+    root.rename(root.with_name("elsewhere"))
+    [note] = services.reporting.leaderboard(ada).notes
+    assert note == f"2 sets of answers are not counted: there is no benchmark folder {root}."
+    visitor = replace(ada, rights=ada.rights - {"manage"})
+    assert str(root) not in " ".join(services.reporting.leaderboard(visitor).notes)
+
+
+def test_pairs_that_were_held_out_are_told(services, ada):
+    make_adapter(services, "a")
+    card = services.settings.data_dir / "runs" / "a" / "adapter" / ADAPTER_CARD
+    card.write_text(json.dumps({**json.loads(card.read_text()), "pairs": {"count": 15, "held_out": 2}}))
+    [row] = services.reporting.leaderboard(ada).rows
+    assert (row.lineage.pairs, row.lineage.held_out) == (15, 2)
+    for damaged in ("many", [3], {"count": "15", "held_out": []}):
+        card.write_text(json.dumps({**json.loads(card.read_text()), "pairs": damaged}))
+        assert "Run a" in render_table(services.reporting.leaderboard(ada))
 
 
 def test_each_visitor_keeps_what_they_look_at(services, ada, compared, monkeypatch):

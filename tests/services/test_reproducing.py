@@ -23,7 +23,9 @@ from rlhfv.models.catalog import Entry
 from rlhfv.models.decoding import DECODINGS
 from rlhfv.run_folder import RunFolder
 from rlhfv.runs.local import build_command
-from rlhfv.services.reproducing import ModelWork, check_benchmarks, expected_pairs, find_source
+from rlhfv.services.reproduce_source import expected_pairs, find_source
+from rlhfv.services.reproducing import ModelWork, check_benchmarks
+from tests.models.tiny import build_llava
 from tests.services.made_experiment import PAIRS, make_benchmarks, make_data, make_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,18 +40,42 @@ def test_data_of_the_hub_needs_its_commit(named):
 
 
 def test_data_is_named_by_what_is_in_it(tmp_path):
-    from pyarrow import table
-    from pyarrow.parquet import write_table
-
     source = find_source(f"{DATA}@{'a' * 40}")
     assert (source.id, source.commit, expected_pairs(source)) == (DATA, "a" * 40, 5733)
     with pytest.raises(InvalidData, match="neither a file or folder"):
         find_source(str(tmp_path / "nothing"))
-    write_table(table({"text": ["one", "two", "three"]}), tmp_path / "pairs.parquet")
+    make_data(tmp_path / "pairs.parquet", 3)
     before = find_source(str(tmp_path))
     assert expected_pairs(before) == 3 and before.path == tmp_path
-    write_table(table({"text": ["one", "two", "other"]}), tmp_path / "pairs.parquet")
+    make_data(tmp_path / "pairs.parquet", 4)
     assert find_source(str(tmp_path)).name != before.name, "other rows are other data"
+
+
+def test_pairs_of_a_file_are_counted_and_what_holds_none_is_refused(tmp_path):
+    row = {"question": "What is there?", "chosen": "A cup.", "rejected": "A cat."}
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(map(json.dumps, [row, {**row, "chosen": "A hat."}, {**row, "chosen": 7}])))
+    assert expected_pairs(find_source(str(file))) == 2
+    for content in (b"", b"[]", b'{"question": "Wh', b"\x89PNG\x00\xff", b"PAR1torn", b'{"some": "thing"}'):
+        file.write_bytes(content)
+        with pytest.raises(InvalidData, match=r"pairs\.jsonl holds no pair"):
+            expected_pairs(find_source(str(file)))
+    file.write_text(json.dumps({**row, "chosen": 7}))
+    with pytest.raises(InvalidData, match=r"No row of pairs\.jsonl@.* is a pair"):
+        expected_pairs(find_source(str(file)))
+
+
+def test_a_plan_is_made_of_the_benchmarks_that_are_here(tmp_path, capsys):
+    root, file = make_benchmarks(tmp_path / "benchmarks"), make_data(tmp_path / "pairs.parquet", 3)
+    build_llava(tmp_path / "tiny")
+    (root / "amber" / "relation.json").unlink()
+    words = ["reproduce", "--model", str(tmp_path / "tiny"), "--data", str(file), "--benchmarks", str(root)]
+    words += ["--data-dir", str(tmp_path / "data"), "--seeds", "1", "--recipes", "dpo", "--plan"]
+    assert main([*words, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)["cells"]) == 1 + 6 + 1 + 6
+    assert "amber/relation.json" in err and "The plan leaves out amber-generative" in err
+    assert main(words[:-1]) == 2 and "1 of 7 benchmarks lack files" in capsys.readouterr().err
 
 
 def test_what_benchmarks_lack_is_listed_with_its_source(tmp_path):
@@ -71,6 +97,8 @@ def test_what_benchmarks_lack_is_listed_with_its_source(tmp_path):
     ("flags", "told"),
     [
         (["--model", MODEL], "--model alone"),
+        (["--leave-out", "zz"], "--leave-out is for a real model"),
+        (["--price-per-hour", "-1", "--seeds", "2"], "--seeds and --price-per-hour are for a real model"),
         (["--data", f"{DATA}@{'a' * 40}"], "--data alone"),
         (["--model", MODEL, "--data", f"{DATA}@{'a' * 40}", "--quick"], "--quick"),
         (["--model", MODEL, "--data", f"{DATA}@{'a' * 40}", "--seeds", "0"], "at least once"),

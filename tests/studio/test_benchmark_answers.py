@@ -1,15 +1,17 @@
 """Letting voices answer a benchmark from the page, without a browser."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
-from rlhfv.errors import GenerationFailed
+from rlhfv.errors import Forbidden, GenerationFailed
 from rlhfv.services import Actor, build_services
 from rlhfv.services.actor import RIGHTS
+from rlhfv.services.model_host import Voice
 from rlhfv.settings import Settings
 from rlhfv.studio.benchmarks import NOTHING
-from tests.services.made_benchmark import make_pope
+from tests.services.made_benchmark import make_mmhal, make_pope
 from tests.services.two_voices import ALIGNED, give_two_voices
 from tests.studio.conftest import Page, texts
 
@@ -78,6 +80,18 @@ def test_both_benchmark_answers_and_stand_ready_to_be_compared(page, services, a
     assert titles[before] == "Baseline, POPE, random, greedy" and not shown["answer-stop"]["visible"]
     *_, end = page.fire("compare-sets", "click", ada, before, after, shown["compare-variant"]["value"])
     assert end["compared"]["visible"]
+
+
+def test_the_newest_adapter_is_ticked_and_a_judge_is_named_to_who_manages(page, services, ada, model, monkeypatch):
+    local = services.host.local_voices(ada)
+    newest = replace(local[-1], id="newest", title="Newest")
+    monkeypatch.setattr(services.host, "local_voices", lambda who: (*local, newest))
+    monkeypatch.setattr(services.host, "voices", lambda who: (*local, newest))
+    form = page.fire("tab-evaluate", "select", ada)
+    assert form["answer-voices"]["value"] == ["", "newest"] and form["answer-judging"] == []
+    make_mmhal(services.benchmarking.root)
+    told = texts(page.fire("tab-evaluate", "select", ada)["answer-judging"])
+    assert "python app.py --judge URL#MODEL" in told
 
 
 def test_stopped_from_another_page_it_goes_on_where_it_was(page, services, ada, bob, model):
@@ -191,6 +205,32 @@ def test_where_many_share_a_machine_only_who_manages_it_is_offered_it(tmp_path, 
     assert page.fire("tab-evaluate", "select", ada)["let-answer"]["visible"]
     nobody = Actor("n" * 32, rights=frozenset())
     assert "needs the right 'train'" in texts(begin(page, nobody, [""])["answer-told"])
+
+
+def test_nothing_goes_to_a_server_that_nobody_ticked_and_how_much_is_told(services, ada, model, monkeypatch):
+    voices = (Voice("", "Baseline"), Voice("gpt@far:1", "GPT", server="far:1"))
+    monkeypatch.setattr(services.host, "voices", lambda actor: voices)
+    monkeypatch.setattr(services.host, "first_two", lambda actor: ("gpt@far:1", ""))
+    page = Page(build_app(services))
+    form = page.fire("tab-evaluate", "select", ada)
+    assert form["answer-voices"]["value"] == [""] and form["answer-sending"] == []
+    said = texts(page.fire("answer-voices", "input", ada, POPE, ["", "gpt@far:1"]))
+    assert "Up to 40 questions with their pictures to far:1, for GPT" in said and "charges" in said
+    assert page.fire("answer-voices", "input", ada, POPE, [""]) == []
+
+
+def test_where_many_share_a_studio_only_who_manages_it_sends_to_a_server(tmp_path, ada, monkeypatch):
+    services = build_services(Settings(data_dir=tmp_path, single_user=False))
+    make_pope(services.benchmarking.root)
+    voices = (Voice("", "Baseline"), Voice("gpt@far:1", "GPT", server="far:1"))
+    monkeypatch.setattr(services.host, "voices", lambda actor: voices)
+    monkeypatch.setattr(services.host, "voice", lambda actor, id: voices[bool(id)])
+    page, visitor = Page(build_app(services)), Actor("v" * 32, rights=RIGHTS - {"manage"})
+    assert len(page.fire("tab-evaluate", "select", visitor)["answer-voices"]["choices"]) == 1
+    assert len(page.fire("tab-evaluate", "select", ada)["answer-voices"]["choices"]) == 2
+    assert "No voice is chosen" in texts(begin(page, visitor, ["gpt@far:1"])["answer-told"])
+    with pytest.raises(Forbidden):
+        next(services.benchmarking.answer(visitor, POPE, "gpt@far:1"))
 
 
 def build_app(services):

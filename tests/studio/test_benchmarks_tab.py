@@ -4,15 +4,23 @@ import pytest
 
 from rlhfv.errors import NotFound
 from rlhfv.evaluation.comparison import BROKEN
+from rlhfv.evaluation.leaderboard import Lineage
 from rlhfv.evaluation.page import Side
 from rlhfv.studio import benchmarks_view as shown
 from rlhfv.studio.benchmarks import NOTHING
 from rlhfv.studio.view import pager
 from tests.evaluation.comparisons import make_comparison
-from tests.services.made_benchmark import BENCHMARK, make_amber, make_answers, write_amber_answers
+from tests.services.made_benchmark import (
+    BENCHMARK,
+    make_amber,
+    make_answers,
+    make_pope,
+    write_amber_answers,
+    write_pope_answers,
+)
 from tests.studio.conftest import texts
 
-COUNT = 40
+COUNT, POPE = 40, "pope-random"
 SIDES = Side("Baseline", {"decoding": "greedy"}), Side("Aligned", {"decoding": "greedy"})
 
 
@@ -69,6 +77,21 @@ def test_what_cannot_be_taken_in_or_compared_is_told(page, services, ada, files,
     assert "differ in the prompt" in texts(end["compare-message"]) and not end["compared"]["visible"]
     *_, end = page.fire("compare-sets", "click", ada, None, None, None)
     assert texts(end["compare-message"])
+
+
+def test_a_file_answers_what_was_chosen_or_what_the_first_set_answers(page, services, ada, files):
+    make_pope(services.benchmarking.root)
+
+    def benchmark(*kept):
+        return page.fire("tab-evaluate", "select", ada, *kept)["answers-benchmark"]
+
+    assert [name for _, name in benchmark()["choices"]] == [BENCHMARK, POPE]
+    assert benchmark()["value"] == BENCHMARK, "the first of the list"
+    services.reporting.take_in(ada, POPE, write_pope_answers(files[0].with_name("pope.json"), ["yes"] * 10))
+    assert benchmark()["value"] == POPE and benchmark("", "", "", NOTHING, BENCHMARK)["value"] == BENCHMARK
+    shown = page.fire("take-in-answers", "upload", ada, str(files[1]), None, "", "", "", None, NOTHING)[-1]
+    assert "Choose the benchmark that they answer" in texts(shown["compare-status"])
+    assert len(services.reporting.sets(ada)) == 1 and not files[1].exists()
 
 
 def test_answers_are_deleted_after_a_question(page, services, ada, files):
@@ -172,3 +195,19 @@ def test_an_item_without_its_picture_says_which_one_is_missing():
     assert "image/0.jpg, is not in the benchmark folder" in texts(shown.opened(row, SIDES, False))
     assert "benchmark folder" not in texts(shown.opened(row, SIDES, True))
     assert "mended red hat item-0" in texts(shown.listing([row], "", ""))
+
+
+def test_the_leaderboard_tells_what_it_counts_and_what_not(page, services, ada, files):
+    for path in files:
+        services.reporting.take_in(ada, BENCHMARK, path, model="m")
+    board = texts(page.fire("part-leaderboard", "select", ada))
+    assert "newest of 2 sets" in board and "before" not in board.split()
+    questions = services.benchmarking.root / "amber" / "query" / "query_generative.json"
+    questions.write_text(questions.read_text().replace("Describe", "Tell of"))
+    board = texts(page.fire("part-leaderboard", "select", ada))
+    assert "2 sets of answers to AMBER, generative are not counted" in board and "newest of" not in board
+
+
+def test_pairs_are_told_with_those_that_were_held_out():
+    assert shown.lineage(Lineage("a", "A", pairs=15, held_out=2)) == "15 of 17 pairs, 2 held out"
+    assert [shown.lineage(Lineage("a", "A", pairs=number)) for number in (1, 1200)] == ["1 pair", "1,200 pairs"]

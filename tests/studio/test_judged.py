@@ -12,6 +12,7 @@ from rlhfv.services import Actor, build_services
 from rlhfv.services.actor import RIGHTS
 from rlhfv.settings import Settings
 from rlhfv.studio.benchmarks import NOTHING
+from rlhfv.studio.jobs import Job
 from tests.evaluation.judge_server import JudgeServer
 from tests.services.made_benchmark import BENCHMARK, make_amber, make_mmhal, write_amber_answers, write_mmhal_answers
 from tests.studio.conftest import Page, texts
@@ -95,6 +96,18 @@ def test_it_asks_first_then_shows_how_far_it_is_and_compares(open_studio, ada, b
     assert "compared" not in tick(page, bob, NOTHING), "a page that compares something else goes on with it"
     *_, end = page.fire("compare-sets", "click", bob, *compared)
     assert end["compared"]["visible"] and sum(server.asked.values()) == 24, "nothing is asked a second time"
+
+
+def test_a_job_that_ends_while_a_page_looks_keeps_what_it_tells(open_studio, ada, server, monkeypatch):
+    server.plan = {"2": ["400"]}
+    page, _, ids = open_studio(server)
+    press(page, ada, "ask", (*ids, READABLE))
+    looks, really = [], Job.running.fget
+    time.sleep(1)
+    # It still runs at the first look of a tick, and has ended at any other.
+    monkeypatch.setattr(Job, "running", property(lambda job: looks.append(1) or len(looks) == 1 or really(job)))
+    first = tick(page, ada, (*ids, READABLE))
+    assert len(looks) == 1 and "compared" not in first, "what it looked at once is what it shows and does"
 
 
 def test_stopped_it_offers_the_rest_and_what_is_there(open_studio, ada, server):

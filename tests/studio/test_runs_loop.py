@@ -82,6 +82,7 @@ def test_a_running_run_is_found_again_and_polled_until_nothing_is_new(page, runs
     assert any(
         value.get("active") is True for value in shown.values() if isinstance(value, dict) and "active" in value
     )
+    assert [shown[f"plot-{number}"]["visible"] for number in range(4)] == [True, True, False, False], "no empty charts"
     seen = next(value for value in shown.values() if isinstance(value, dict) and value.get("run") == RUN.id)
     assert tick(page, ada, seen) == {"__type__": "update"}, "nothing new, nothing sent"
     runs.events.append({"kind": "warn", "what": "The chosen answers get less likely."})
@@ -142,7 +143,9 @@ def test_lines_with_other_names_get_their_colours_in_a_second_step(page, runs, a
     assert "color_map" not in values["plot-0"] and seen(values) is None
     assert set(values["plot-0"]["value"]["line"]) == set(colours["plot-0"]["color_map"])
     assert len(colours["plot-0"]["color_map"]) == 4 and "another" in texts(values["compare-legend"])
-    assert [list(each["plot-0"]) for each in look(seen(colours), [other.id])] == [["value"]], "the same lines go on"
+    assert [list(each["plot-0"]) for each in look(seen(colours), [other.id])] == [["value", "visible"]], (
+        "the same lines go on"
+    )
     runs.all = [first]
     assert len(look(seen(colours), [other.id])) == 2, "the compared run was deleted elsewhere"
 
@@ -273,6 +276,21 @@ def results(low):
 def test_an_unclear_difference_is_not_sold_as_a_success():
     assert texts(evaluate_view.verdicts(results(0.4))).strip().startswith("50 % fewer")
     assert texts(evaluate_view.verdicts(results(-0.1))).strip().startswith("No clear difference")
+
+
+def test_what_is_the_same_in_every_scene_has_no_interval():
+    found = results(0.4)
+    found["scenes"] = found["voices"][0]["scene_types"]["kitchen"]["scenes"] = 1
+    none = figure(0.0, 0.0, 0.0)
+    found["voices"][0]["response_rate"] = none
+    nothing = {"difference": none, "relative_reduction": none}
+    found["voices"][1]["paired"] = {"response_rate": nothing, "recall": nothing, "words": nothing}
+    said = texts(evaluate_view.figures(found))
+    assert "0.0 % [no interval: all scenes alike]" in said and "[0.0, 0.0]" not in said
+    assert "On 1 test scene" in said and "Kitchen, 1 scene:" in said
+    told = texts(evaluate_view.verdicts(found))
+    assert "paired by scene [no interval: all scenes alike]." in told and "95 % interval" not in told
+    assert "recall +0.0 points [no interval: all scenes alike], +0.0 words an answer [no interval" in told
 
 
 def test_figures_and_examples_are_shown_with_their_intervals():
