@@ -16,7 +16,7 @@ app: .venv/app-ready
 test: .venv/test-ready
 	sh tests/browser/install_chromium.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/browser -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m "not slow and not timed" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m "not slow and not timed" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(BIN)/python -m pytest tests/browser -m "timed and not slow" $(ARGS)
 
 test-slow: .venv/test-ready

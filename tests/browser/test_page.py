@@ -153,7 +153,10 @@ def test_a_draft_survives_a_reload(chat, studio, open_page):
     page.keyboard.press("Control+Home")
     page.keyboard.press("Control+Shift+ArrowRight")
     page.keyboard.type("nobody")
-    page.keyboard.press("Enter")
+    with page.expect_response(
+        lambda response: "queue/join" in response.url and "nobody" in response.request.post_data
+    ):
+        page.keyboard.press("Enter")
     with closing(sqlite3.connect(studio.services.settings.data_dir / "studio.sqlite3")) as store:
         for _ in range(600):
             if any("nobody" in document for (document,) in store.execute("SELECT document FROM drafts")):
