@@ -12,7 +12,7 @@ from rlhfv.services import Actor, build_services, durable
 from rlhfv.settings import Settings
 from tests.services.copied_studio import Studio
 from tests.services.fakes import ScriptedModel, scripted_entry
-from tests.services.made_benchmark import make_pope
+from tests.services.made_benchmark import make_pope, take_both
 
 
 @pytest.fixture
@@ -100,3 +100,9 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(ScriptedModel, "answer_many", listen)
     return asked
+
+
+@pytest.fixture
+def compared(services, ada, tmp_path):
+    """The ids of two sets of answers of ada's."""
+    return take_both(services, ada, tmp_path)

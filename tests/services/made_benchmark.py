@@ -97,3 +97,14 @@ def write_mmhal_answers(path: Path, text: str, count: int = 12) -> Path:
     asked = [(place, f"What is item <{place}>?") for place in range(count)]
     path.write_text(json.dumps([{"question_id": id, "prompt": question, "text": text} for id, question in asked]))
     return path
+
+
+def take_both(services, who, folder: Path, count: int = 40) -> list[str]:
+    """The ids of a baseline's and an aligned model's made answers, taken in for `who`."""
+    if not (services.benchmarking.root / "amber").is_dir():
+        make_amber(services.benchmarking.root, count)
+    ids = []
+    for title, answers in zip(("Baseline", "Aligned"), make_answers(count, 12, 3, 2), strict=True):
+        path = write_amber_answers(folder / f"{title}.json", answers)
+        ids.append(services.reporting.take_in(who, BENCHMARK, path, title))
+    return ids

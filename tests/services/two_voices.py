@@ -29,3 +29,8 @@ def give_two_voices(monkeypatch, services) -> TwoVoices:
     voices = Voice("", "Baseline"), Voice(ALIGNED, "Aligned")
     monkeypatch.setattr(services.host, "voices", lambda actor: voices)
     return model
+
+
+def answer(services, who, benchmark="pope-random", **how):
+    [*_, last] = services.benchmarking.answer(who, benchmark, **how)
+    return last.id
