@@ -247,7 +247,7 @@ def list_costs(cells: Sequence[Cell], work: Path, price: float | None) -> list[d
         if cell.settings["kind"] == "training":
             row |= _training_row(cost)
         else:
-            row["answering_seconds"] = round(row["answering_seconds"] + cost.seconds, 1)
+            row["answering_seconds"] = round(row["answering_seconds"] + cost.seconds, 3)
             row["machine"] = row["machine"] or cost.machine
         row["all_seconds"] = round(row["all_seconds"] + max(cost.seconds, cell.seconds_taken(work) or 0.0), 1)
     for row in rows.values():

@@ -303,7 +303,7 @@ class ModelWork:
                 f"{first.error.fix} Then start again: only these are asked.",
             )
         seconds = sum(row.get("seconds", 0.0) for row in answers.rows().values())
-        write_json(folder / COST_FILE, Cost(round(seconds, 1), self.machine).to_dict())
+        write_json(folder / COST_FILE, Cost(round(seconds, 3), self.machine).to_dict())
         return True
 
     def load(self) -> "LocalModel":
